@@ -1,0 +1,1 @@
+//! Unattended change: plan, check, judge, execute.

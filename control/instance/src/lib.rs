@@ -1,0 +1,1 @@
+//! Instances: desired into real; warm upgrade; the local-process provider.

@@ -1,0 +1,1 @@
+//! The Store trait, the in-memory store and the behaviour suite.

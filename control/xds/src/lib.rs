@@ -1,0 +1,1 @@
+//! Resources to xDS snapshots, and snapshots to streams.

@@ -1,0 +1,1 @@
+//! Wire protocols: bytes in, frames out, no sockets.

@@ -1,0 +1,3 @@
+//! The sidecar proxy: `weir-proxy`.
+
+fn main() {}

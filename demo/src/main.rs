@@ -1,0 +1,3 @@
+//! The demo mesh's services and its load.
+
+fn main() {}

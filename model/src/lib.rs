@@ -1,0 +1,1 @@
+//! Resources: spec, status, ids, validation, legal transitions. No I/O.

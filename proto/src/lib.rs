@@ -1,0 +1,1 @@
+//! Generated types of Weir's own wire protocols.

@@ -1,0 +1,1 @@
+//! Builders, clock, peers, eventually.

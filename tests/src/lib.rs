@@ -1,0 +1,1 @@
+//! Stories: what the user gets, against real peers.
