@@ -1,1 +1,37 @@
-//! Resources: spec, status, ids, validation, legal transitions. No I/O.
+//! Weir's resources: what people write, what controllers observe, and which transitions are legal. No I/O.
+//!
+//! Every resource travels as an [`Object`]: `apiVersion`, `kind`, `metadata`, `spec`, `status`. The store keeps
+//! objects; code that knows the kind works with a typed [`Resource`]. Reading is strict: unknown fields are refused
+//! with the path of the field and the nearest known name ([`parse`]). Each kind's legal transitions are one function
+//! beside its types (for example [`change::ChangePhase::may_become`]), used by API, controllers and console alike.
+
+pub mod app;
+pub mod change;
+pub mod error;
+pub mod freeze;
+pub mod health;
+pub mod instance;
+pub mod kind;
+pub mod meta;
+pub mod object;
+pub mod parse;
+pub mod release;
+pub mod route;
+pub mod token;
+pub mod unit;
+pub mod validate;
+pub mod workload;
+
+pub use app::{App, AppSpec};
+pub use change::{Change, ChangeSpec};
+pub use error::{FieldError, Invalid};
+pub use freeze::{Freeze, FreezeSpec};
+pub use instance::{Instance, InstanceSpec};
+pub use kind::Kind;
+pub use meta::{Author, Condition, ConditionStatus, Metadata};
+pub use object::{API_VERSION, Key, NoStatus, Object, Resource, Spec};
+pub use release::{Release, ReleaseSpec};
+pub use route::{Route, RouteSpec};
+pub use token::{Token, TokenSpec};
+pub use unit::{Unit, UnitSpec};
+pub use workload::{Workload, WorkloadSpec};

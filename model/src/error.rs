@@ -1,0 +1,52 @@
+//! What is wrong with a resource, and where.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One thing wrong at one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldError {
+    /// Path of the field, e.g. `spec.rules[0].backends[1].weight`.
+    pub path: String,
+    /// What is wrong, in words.
+    pub message: String,
+    /// What to do, e.g. `did you mean "weight"?`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+/// Everything that is wrong with one resource; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invalid(pub Vec<FieldError>);
+
+impl Invalid {
+    /// A single error.
+    pub fn one(path: impl Into<String>, message: impl Into<String>) -> Invalid {
+        Invalid(vec![FieldError { path: path.into(), message: message.into(), hint: None }])
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(FieldError::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// The candidate most like `given`, if any is like it at all.
+pub fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = given.to_ascii_lowercase();
+    let score = |c: &&str| strsim::jaro_winkler(&lower, &c.to_ascii_lowercase());
+    candidates.into_iter().filter(|c| score(c) >= 0.75).max_by(|a, b| score(a).total_cmp(&score(b)))
+}

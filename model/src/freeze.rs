@@ -1,0 +1,51 @@
+//! Freeze: a protection window. While it is shut, nothing in its scope changes; suppression beats permission.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
+use crate::object::{NoStatus, Resource, Spec};
+use crate::validate::Validator;
+
+/// A protection window.
+pub type Freeze = Resource<FreezeSpec>;
+
+/// When and for whom nothing may change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FreezeSpec {
+    /// Begins here; absent: always has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// Ends here, exclusive; absent: until the Freeze is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Only these apps; empty: all.
+    pub apps: Vec<String>,
+    /// Only these units; empty: all.
+    pub units: Vec<String>,
+    /// Why, for those who wait.
+    pub reason: String,
+}
+
+impl FreezeSpec {
+    /// True if instances of `app` in `unit` must not change at `now`.
+    pub fn forbids(&self, app: &str, unit: &str, now: Timestamp) -> bool {
+        let named = |list: &[String], name: &str| list.is_empty() || list.iter().any(|n| n == name);
+        let begun = self.from.is_none_or(|from| from <= now);
+        let over = self.until.is_some_and(|until| until <= now);
+        begun && !over && named(&self.apps, app) && named(&self.units, unit)
+    }
+}
+
+impl Spec for FreezeSpec {
+    const KIND: Kind = Kind::Freeze;
+    type Status = NoStatus;
+
+    fn validate(&self, v: &mut Validator) {
+        let ordered = !matches!((self.from, self.until), (Some(from), Some(until)) if until <= from);
+        v.require(ordered, "until", "must be after from");
+        v.require(!self.reason.is_empty(), "reason", "must say why, for those who wait");
+    }
+}

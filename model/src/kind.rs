@@ -1,0 +1,120 @@
+//! The kinds of resources and their names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::nearest;
+
+/// A kind of resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Kind {
+    /// A service: what is called by name.
+    App,
+    /// A deployment unit: a cell of the fleet.
+    Unit,
+    /// One running copy of an app, with its proxy.
+    Instance,
+    /// How requests to an app are routed.
+    Route,
+    /// How many instances of an app run in a unit, and from what.
+    Workload,
+    /// A protection window: nothing in its scope changes while it is shut.
+    Freeze,
+    /// An unattended change.
+    Change,
+    /// A version of a component: where its artifact is and what it must hash to.
+    Release,
+    /// A login token, stored as a hash.
+    Token,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 9] = [
+        Kind::App,
+        Kind::Unit,
+        Kind::Instance,
+        Kind::Route,
+        Kind::Workload,
+        Kind::Freeze,
+        Kind::Change,
+        Kind::Release,
+        Kind::Token,
+    ];
+
+    /// As in `kind:`, e.g. `App`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::App => "App",
+            Kind::Unit => "Unit",
+            Kind::Instance => "Instance",
+            Kind::Route => "Route",
+            Kind::Workload => "Workload",
+            Kind::Freeze => "Freeze",
+            Kind::Change => "Change",
+            Kind::Release => "Release",
+            Kind::Token => "Token",
+        }
+    }
+
+    /// As in URLs, e.g. `apps`.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::App => "apps",
+            Kind::Unit => "units",
+            Kind::Instance => "instances",
+            Kind::Route => "routes",
+            Kind::Workload => "workloads",
+            Kind::Freeze => "freezes",
+            Kind::Change => "changes",
+            Kind::Release => "releases",
+            Kind::Token => "tokens",
+        }
+    }
+
+    /// Short names for the command line, as kubectl has them.
+    pub fn short(self) -> Option<&'static str> {
+        match self {
+            Kind::Instance => Some("inst"),
+            Kind::Workload => Some("wl"),
+            Kind::Change => Some("chg"),
+            Kind::Release => Some("rel"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no kind, with the nearest that is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind {name:?}{}", .nearest.map(|k| format!(", did you mean {k:?}?")).unwrap_or_default())]
+pub struct UnknownKind {
+    /// What was given.
+    pub name: String,
+    /// The nearest known name.
+    pub nearest: Option<&'static str>,
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    /// Accepts the name, the plural and the short name, in any case.
+    fn from_str(text: &str) -> Result<Kind, UnknownKind> {
+        let lower = text.to_ascii_lowercase();
+        let is = |k: &Kind| {
+            lower == k.name().to_ascii_lowercase() || lower == k.plural() || Some(lower.as_str()) == k.short()
+        };
+        Kind::ALL.into_iter().find(is).ok_or_else(|| UnknownKind {
+            name: text.to_owned(),
+            nearest: nearest(text, Kind::ALL.iter().map(|k| k.name())),
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! The envelope of every resource: untyped ([`Object`]) and typed ([`Resource`]).
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Invalid;
+use crate::kind::Kind;
+use crate::meta::Metadata;
+use crate::parse;
+use crate::validate::Validator;
+
+/// The one API version.
+pub const API_VERSION: &str = "weir.dev/v1";
+
+/// A resource whose spec and status are still JSON; what the store keeps and the API speaks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Object {
+    /// Always [`API_VERSION`].
+    pub api_version: String,
+    /// Which kind.
+    pub kind: Kind,
+    /// Name, labels, versions.
+    pub metadata: Metadata,
+    /// What is wanted.
+    #[serde(default)]
+    pub spec: Value,
+    /// What is observed; written by controllers only.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub status: Value,
+}
+
+impl Object {
+    /// Kind and name.
+    pub fn key(&self) -> Key {
+        Key::new(self.kind, &self.metadata.name)
+    }
+
+    /// Checks the envelope, the spec and the status against the kind's type and rules.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        match self.kind {
+            Kind::App => check::<crate::AppSpec>(self),
+            Kind::Unit => check::<crate::UnitSpec>(self),
+            Kind::Instance => check::<crate::InstanceSpec>(self),
+            Kind::Route => check::<crate::RouteSpec>(self),
+            Kind::Workload => check::<crate::WorkloadSpec>(self),
+            Kind::Freeze => check::<crate::FreezeSpec>(self),
+            Kind::Change => check::<crate::ChangeSpec>(self),
+            Kind::Release => check::<crate::ReleaseSpec>(self),
+            Kind::Token => check::<crate::TokenSpec>(self),
+        }
+    }
+}
+
+fn check<S: Spec>(object: &Object) -> Result<(), Invalid> {
+    let resource = Resource::<S>::try_from(object.clone())?;
+    let mut validator = Validator::new();
+    validator.name("metadata.name", &resource.metadata.name);
+    validator.labels("metadata.labels", &resource.metadata.labels);
+    validator.within("spec", |v| resource.spec.validate(v));
+    validator.finish()
+}
+
+/// Kind and name: what a resource is called.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    /// Which kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// A key from its parts.
+    pub fn new(kind: Kind, name: impl Into<String>) -> Key {
+        Key { kind, name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.name().to_ascii_lowercase(), self.name)
+    }
+}
+
+/// What a kind's spec must offer.
+pub trait Spec:
+    Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + PartialEq + Send + Sync + 'static
+{
+    /// The kind.
+    const KIND: Kind;
+    /// What is observed of it.
+    type Status: Serialize
+        + DeserializeOwned
+        + JsonSchema
+        + Clone
+        + Default
+        + fmt::Debug
+        + PartialEq
+        + Send
+        + Sync
+        + 'static;
+
+    /// The rules beyond types. Paths are relative to the spec.
+    fn validate(&self, v: &mut Validator);
+}
+
+/// Status of kinds that have none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoStatus {}
+
+/// A resource of a known kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource<S: Spec> {
+    /// Name, labels, versions.
+    pub metadata: Metadata,
+    /// What is wanted.
+    pub spec: S,
+    /// What is observed.
+    pub status: S::Status,
+}
+
+impl<S: Spec> Resource<S> {
+    /// A new resource with an empty status.
+    pub fn new(name: impl Into<String>, spec: S) -> Resource<S> {
+        Resource { metadata: Metadata::named(name), spec, status: S::Status::default() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// Kind and name.
+    pub fn key(&self) -> Key {
+        Key::new(S::KIND, &self.metadata.name)
+    }
+
+    /// The untyped form.
+    pub fn to_object(&self) -> Object {
+        let json = |v: Result<Value, serde_json::Error>| v.expect("resource types serialise to JSON");
+        Object {
+            api_version: API_VERSION.to_owned(),
+            kind: S::KIND,
+            metadata: self.metadata.clone(),
+            spec: json(serde_json::to_value(&self.spec)),
+            status: json(serde_json::to_value(&self.status)),
+        }
+    }
+}
+
+impl<S: Spec> From<Resource<S>> for Object {
+    fn from(resource: Resource<S>) -> Object {
+        resource.to_object()
+    }
+}
+
+impl<S: Spec> TryFrom<Object> for Resource<S> {
+    type Error = Invalid;
+
+    fn try_from(object: Object) -> Result<Resource<S>, Invalid> {
+        if object.kind != S::KIND {
+            return Err(Invalid::one("kind", format!("is {}, wanted {}", object.kind, S::KIND)));
+        }
+        let status =
+            if object.status.is_null() { Ok(S::Status::default()) } else { parse::typed("status", object.status) };
+        Ok(Resource { metadata: object.metadata, spec: parse::typed("spec", object.spec)?, status: status? })
+    }
+}
