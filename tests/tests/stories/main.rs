@@ -1,0 +1,6 @@
+//! The stories, one module each; one binary, since linking is what costs.
+//!
+//! A story is a promise to the user, kept before real peers: real processes are spawned (`weir_testkit::Process`),
+//! real sockets used, and nothing of the inside is looked at. Run one with `cargo xtask test --story NAME`.
+
+mod house;
