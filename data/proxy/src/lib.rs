@@ -1,1 +1,23 @@
 //! The sidecar proxy.
+//!
+//! A request's path is the same for every protocol: *listen, sniff, route, filter, balance, pool, upstream*. Each
+//! worker is one thread with its own runtime, sockets, pools and counters, so nothing on that path takes a lock or
+//! shares a cache line. Configuration reaches workers only as an immutable [`Snapshot`].
+//!
+//! [`Proxy`] is the handle: start it, [apply](Proxy::apply) snapshots, read its [health](Proxy::health), [drain](Proxy::drain) it.
+
+pub mod control;
+pub mod otlp;
+pub mod selfcheck;
+
+mod options;
+mod proxy;
+mod readiness;
+mod snapshot;
+mod stats;
+
+pub use options::{AccessLog, DrainOptions, Drill, InheritedSockets, Options, OptionsError};
+pub use proxy::{Applied, ApplyError, BindFailure, DrainReport, Proxy, StartError};
+pub use readiness::Readiness;
+pub use snapshot::{Snapshot, SnapshotError};
+pub use stats::{EndpointWindow, Fault, HealthWindow, LATENCY_BOUNDS_US, LATENCY_BUCKETS, Refusal, Span, Traffic};

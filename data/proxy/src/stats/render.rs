@@ -1,0 +1,156 @@
+//! The counters as Prometheus text (exposition format 0.0.4).
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};
+use super::reasons::{Fault, Refusal};
+use super::series::{CLASSES, ClusterStats, SeriesKey};
+use super::worker::WorkerStats;
+
+/// Everything that is exported, summed over the workers.
+pub(crate) fn render(workers: &[Arc<WorkerStats>], proxy_faults: impl Fn(Fault) -> u64, drill: bool) -> String {
+    let mut out = String::with_capacity(16 * 1024);
+    requests(&mut out, workers);
+    reasons(&mut out, workers, proxy_faults);
+    clusters(&mut out, workers);
+    gauges(&mut out, workers, drill);
+    out
+}
+
+#[derive(Default)]
+struct Sum {
+    classes: [u64; CLASSES.len()],
+    buckets: [u64; LATENCY_BUCKETS],
+    sum_us: u64,
+}
+
+fn requests(out: &mut String, workers: &[Arc<WorkerStats>]) {
+    let mut sums: BTreeMap<SeriesKey, Sum> = BTreeMap::new();
+    for series in workers.iter().flat_map(|worker| worker.all_series()) {
+        let sum = sums.entry(series.key.clone()).or_default();
+        sum.sum_us += series.latency.sum_us();
+        let counts = series.latency.counts();
+        sum.buckets.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        sum.classes.iter_mut().enumerate().for_each(|(class, total)| *total += series.class(class));
+    }
+    head(out, "weir_requests_total", "counter", "Finished requests by class of the answer's status.");
+    for (key, sum) in &sums {
+        for (class, count) in CLASSES.iter().zip(sum.classes).filter(|(_, count)| *count > 0) {
+            let _ = writeln!(out, "weir_requests_total{{{},code_class=\"{class}\"}} {count}", labels(key));
+        }
+    }
+    head(out, "weir_request_duration_seconds", "histogram", "From a request's head to the end of its answer.");
+    for (key, sum) in &sums {
+        histogram(out, "weir_request_duration_seconds", &labels(key), &sum.buckets, sum.sum_us);
+    }
+}
+
+fn histogram(out: &mut String, name: &str, labels: &str, buckets: &[u64; LATENCY_BUCKETS], sum_us: u64) {
+    let mut total = 0;
+    for (count, &bound) in buckets.iter().zip(&LATENCY_BOUNDS_US) {
+        total += count;
+        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{}\"}} {total}", bound as f64 / 1e6);
+    }
+    total += buckets[LATENCY_BUCKETS - 1];
+    let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
+    let _ = writeln!(out, "{name}_sum{{{labels}}} {}", sum_us as f64 / 1e6);
+    let _ = writeln!(out, "{name}_count{{{labels}}} {total}");
+}
+
+fn reasons(out: &mut String, workers: &[Arc<WorkerStats>], proxy_faults: impl Fn(Fault) -> u64) {
+    head(out, "weir_refused_total", "counter", "Requests and connections not served, by reason.");
+    for &reason in Refusal::ALL {
+        let count: u64 = workers.iter().map(|worker| worker.refused(reason)).sum();
+        let _ = writeln!(out, "weir_refused_total{{reason=\"{}\"}} {count}", reason.as_str());
+    }
+    head(out, "weir_proxy_faults_total", "counter", "The proxy's own faults, by reason.");
+    for &fault in Fault::ALL {
+        let count = proxy_faults(fault) + workers.iter().map(|worker| worker.faults(fault).get()).sum::<u64>();
+        let _ = writeln!(out, "weir_proxy_faults_total{{reason=\"{}\"}} {count}", fault.as_str());
+    }
+}
+
+/// Name, type, help and value of each per-cluster metric.
+type ClusterMetric = (&'static str, &'static str, &'static str, fn(&ClusterStats) -> u64);
+
+const CLUSTER_METRICS: [ClusterMetric; 6] = [
+    ("weir_upstream_connects_total", "counter", "Connections opened.", |stats| stats.connects.get()),
+    ("weir_upstream_connect_failures_total", "counter", "Connections that could not be opened.", |stats| {
+        stats.connect_failures.get()
+    }),
+    ("weir_upstream_retries_total", "counter", "Further attempts made.", |stats| stats.retries.get()),
+    ("weir_upstream_connections", "gauge", "Connections open.", |stats| stats.connections.get()),
+    ("weir_upstream_requests_active", "gauge", "Requests in flight.", |stats| stats.requests.get()),
+    ("weir_upstream_requests_pending", "gauge", "Requests waiting for a connection.", |stats| stats.pending.get()),
+];
+
+fn clusters(out: &mut String, workers: &[Arc<WorkerStats>]) {
+    let all: Vec<_> = workers.iter().flat_map(|worker| worker.clusters()).collect();
+    for (name, kind, help, value) in CLUSTER_METRICS {
+        head(out, name, kind, help);
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        for stats in &all {
+            *sums.entry(&stats.name).or_default() += value(stats);
+        }
+        for (cluster, sum) in sums {
+            let _ = writeln!(out, "{name}{{cluster=\"{}\"}} {sum}", escape(cluster));
+        }
+    }
+}
+
+fn gauges(out: &mut String, workers: &[Arc<WorkerStats>], drill: bool) {
+    let sum = |value: fn(&WorkerStats) -> u64| workers.iter().map(|worker| value(worker)).sum::<u64>();
+    let rows = [
+        ("weir_connections_total", "counter", "Connections accepted.", sum(|stats| stats.connections.get())),
+        ("weir_active_connections", "gauge", "Callers' connections open.", sum(|stats| stats.active_connections.get())),
+        ("weir_active_requests", "gauge", "Requests in flight.", sum(|stats| stats.active_requests.get())),
+        ("weir_workers", "gauge", "Worker threads.", workers.len() as u64),
+        ("weir_drill_active", "gauge", "1 while a deliberate fault is switched on.", u64::from(drill)),
+    ];
+    for (name, kind, help, value) in rows {
+        head(out, name, kind, help);
+        let _ = writeln!(out, "{name} {value}");
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn labels(key: &SeriesKey) -> String {
+    format!(
+        "listener=\"{}\",direction=\"{}\",route=\"{}\",cluster=\"{}\"",
+        escape(&key.listener),
+        key.direction,
+        escape(&key.route),
+        escape(&key.cluster)
+    )
+}
+
+/// A label value: backslash, quote and newline are escaped.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_summed_and_buckets_cumulate() {
+        let workers: Vec<_> = (0..2).map(|_| Arc::new(WorkerStats::default())).collect();
+        let key =
+            SeriesKey { listener: "in".into(), direction: "inbound", route: "a\"b".into(), cluster: "local".into() };
+        for worker in &workers {
+            worker.series(key.clone()).record(200, 300);
+        }
+        let text = render(&workers, |_| 0, true);
+        let labels = r#"listener="in",direction="inbound",route="a\"b",cluster="local""#;
+        assert!(text.contains(&format!("weir_requests_total{{{labels},code_class=\"2xx\"}} 2\n")), "{text}");
+        assert!(text.contains(&format!("weir_request_duration_seconds_bucket{{{labels},le=\"0.00025\"}} 0\n")));
+        assert!(text.contains(&format!("weir_request_duration_seconds_bucket{{{labels},le=\"0.0005\"}} 2\n")));
+        assert!(text.contains("weir_drill_active 1\n"));
+    }
+}
