@@ -1,3 +1,21 @@
-//! The weir command.
+//! The weir command: runs the control plane, joins programs to the mesh, and talks to the HTTP API.
+//!
+//! [`cli`] is what can be typed; every command is a module of [`commands`] with its arguments and one function.
+//! [`client`] speaks to the API, [`output`] prints. [`run`] (the supervisor beside a program) and [`up`] (all of Weir on
+//! one machine) are programs of their own and keep their own runtime.
 
-fn main() {}
+mod cli;
+mod client;
+mod commands;
+mod failure;
+mod output;
+mod run;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    commands::dispatch(cli::Cli::parse().command)
+}

@@ -1,0 +1,3 @@
+//! Printing: colours only where a person looks.
+
+pub mod color;
