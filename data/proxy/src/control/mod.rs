@@ -1,1 +1,5 @@
-//! Control-plane mode: configuration from xDS, registration and health over the control stream.
+//! Control-plane mode: the proxy takes its configuration by xDS and reports over the control stream.
+
+mod flags;
+
+pub use flags::{ControlFlags, Upstream};
