@@ -42,27 +42,38 @@ impl Object {
 
     /// Checks the envelope, the spec and the status against the kind's type and rules.
     pub fn validate(&self) -> Result<(), Invalid> {
+        self.canonical().map(drop)
+    }
+
+    /// Checks like [`Object::validate`], and returns the canonical form: what was left out is filled in with its
+    /// default, so that two objects that mean the same are equal. Kinds without a status keep none.
+    pub fn canonical(&self) -> Result<Object, Invalid> {
         match self.kind {
-            Kind::App => check::<crate::AppSpec>(self),
-            Kind::Unit => check::<crate::UnitSpec>(self),
-            Kind::Instance => check::<crate::InstanceSpec>(self),
-            Kind::Route => check::<crate::RouteSpec>(self),
-            Kind::Workload => check::<crate::WorkloadSpec>(self),
-            Kind::Freeze => check::<crate::FreezeSpec>(self),
-            Kind::Change => check::<crate::ChangeSpec>(self),
-            Kind::Release => check::<crate::ReleaseSpec>(self),
-            Kind::Token => check::<crate::TokenSpec>(self),
+            Kind::App => canonical::<crate::AppSpec>(self),
+            Kind::Unit => canonical::<crate::UnitSpec>(self),
+            Kind::Instance => canonical::<crate::InstanceSpec>(self),
+            Kind::Route => canonical::<crate::RouteSpec>(self),
+            Kind::Workload => canonical::<crate::WorkloadSpec>(self),
+            Kind::Freeze => canonical::<crate::FreezeSpec>(self),
+            Kind::Change => canonical::<crate::ChangeSpec>(self),
+            Kind::Release => canonical::<crate::ReleaseSpec>(self),
+            Kind::Token => canonical::<crate::TokenSpec>(self),
         }
     }
 }
 
-fn check<S: Spec>(object: &Object) -> Result<(), Invalid> {
+fn canonical<S: Spec>(object: &Object) -> Result<Object, Invalid> {
     let resource = Resource::<S>::try_from(object.clone())?;
     let mut validator = Validator::new();
     validator.name("metadata.name", &resource.metadata.name);
     validator.labels("metadata.labels", &resource.metadata.labels);
     validator.within("spec", |v| resource.spec.validate(v));
-    validator.finish()
+    validator.finish()?;
+    let mut object = resource.to_object();
+    if object.status.as_object().is_some_and(serde_json::Map::is_empty) {
+        object.status = Value::Null;
+    }
+    Ok(object)
 }
 
 /// Kind and name: what a resource is called.

@@ -37,6 +37,12 @@ pub enum Error {
     /// The resource breaks a rule of its kind.
     #[error("{0}")]
     Invalid(Invalid),
+    /// The writer's lease was taken over; it no longer leads and must stop.
+    #[error("lease {lease} was taken over by somebody else; this replica no longer leads and must stop writing")]
+    Fenced {
+        /// Name of the lease.
+        lease: String,
+    },
     /// The store can't be reached or failed for now.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),

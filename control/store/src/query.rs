@@ -38,6 +38,18 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
+    /// The limit that holds.
+    pub fn bounded_limit(&self) -> usize {
+        self.limit.clamp(1, MAX_PAGE)
+    }
+
+    /// Cuts what was read with one item too many to a page; what [`ListPage::next`] is then.
+    pub fn cut(&self, items: &mut Vec<Object>) -> Option<String> {
+        let more = items.len() > self.bounded_limit();
+        items.truncate(self.bounded_limit());
+        items.last().filter(|_| more).map(|last| last.metadata.name.clone())
+    }
+
     /// All of a kind, in the largest pages.
     pub fn all(kind: Kind) -> ListQuery {
         ListQuery { kind, selector: Selector::default(), name_prefix: String::new(), limit: MAX_PAGE, after: None }
@@ -60,7 +72,7 @@ pub struct ListPage {
 pub struct WatchQuery {
     /// Of this kind; `None`: of all.
     pub kind: Option<Kind>,
-    /// With these labels (after the change, or before it for deletions).
+    /// With these labels. A resource that comes to have them is seen as added, one that has them no longer as deleted.
     pub selector: Selector,
     /// Whose names begin so.
     pub name_prefix: String,
@@ -88,7 +100,8 @@ pub enum WatchEvent {
     Added(Object),
     /// Spec, metadata or status changed.
     Modified(Object),
-    /// Deleted; as it last was, with the resourceVersion of the deletion.
+    /// Deleted; as it last was, with the resourceVersion of the deletion. Or changed so that the watch's selector
+    /// matches it no longer; then as it is now.
     Deleted(Object),
     /// Nothing else happened up to this resourceVersion.
     Bookmark(u64),
