@@ -158,10 +158,10 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut buffer = [0; 1024];
                 for _ in 0..*requests {
-                    stream.read(&mut buffer).await.unwrap();
+                    assert!(stream.read(&mut buffer).await.unwrap() > 0);
                     stream.write_all(OK).await.unwrap();
                 }
-                stream.read(&mut buffer).await.unwrap();
+                assert!(stream.read(&mut buffer).await.unwrap() > 0);
             }
         });
         address
