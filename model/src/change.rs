@@ -6,10 +6,17 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::instance::InstanceSpec;
 use crate::kind::Kind;
 use crate::meta::Condition;
 use crate::object::{Resource, Spec};
 use crate::validate::Validator;
+
+/// Longest bake, patience or timeout: thirty days, in seconds.
+pub const MAX_SECONDS: u64 = 30 * 24 * 3600;
+
+/// Most rungs of a ladder.
+pub const MAX_RUNGS: usize = 50;
 
 /// An unattended change.
 pub type Change = Resource<ChangeSpec>;
@@ -23,7 +30,7 @@ pub struct ChangeSpec {
     /// Which instances; empty: all that Weir manages.
     #[serde(default)]
     pub scope: Scope,
-    /// Batches grow along this; default: one box, 5 %, 20 %, 50 %, 100 %.
+    /// Batches grow along this; default: one box, 1 %, 5 %, 20 %, 50 %, 100 %, baked 20 to 60 minutes each.
     #[serde(default = "default_ladder")]
     pub ladder: Vec<Rung>,
     /// Bounds that no plan may break.
@@ -41,6 +48,40 @@ pub struct ChangeSpec {
     /// Raise by one to try a blocked or failed batch again.
     #[serde(default)]
     pub retries: u32,
+    /// At level L2: batches up to this number may begin.
+    #[serde(default)]
+    pub approved_batch: u32,
+    /// An instance that has not come back after this long (seconds) fails its batch.
+    #[serde(default = "default_instance_timeout")]
+    pub instance_timeout_seconds: u64,
+}
+
+impl ChangeSpec {
+    /// A proxy upgrade of everything that Weir manages, with the default care.
+    pub fn proxy_upgrade(version: impl Into<String>) -> ChangeSpec {
+        ChangeSpec {
+            action: Action::ProxyUpgrade { version: version.into() },
+            scope: Scope::default(),
+            ladder: default_ladder(),
+            budget: Budget::default(),
+            judge: JudgeSpec::default(),
+            level: Level::default(),
+            command: Command::default(),
+            retries: 0,
+            approved_batch: 0,
+            instance_timeout_seconds: default_instance_timeout(),
+        }
+    }
+
+    /// The version that instances in scope are to run.
+    pub fn target(&self) -> &str {
+        let Action::ProxyUpgrade { version } = &self.action;
+        version
+    }
+}
+
+fn default_instance_timeout() -> u64 {
+    300
 }
 
 /// What becomes of the instances in scope.
@@ -70,6 +111,18 @@ pub struct Scope {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Scope {
+    /// True if the instance, with these labels, is in scope.
+    pub fn matches(&self, instance: &InstanceSpec, labels: &BTreeMap<String, String>) -> bool {
+        let named = |list: &[String], name: &String| list.is_empty() || list.contains(name);
+        named(&self.apps, &instance.app)
+            && named(&self.units, &instance.unit)
+            && named(&self.stacks, &instance.stack)
+            && named(&self.groups, &instance.group)
+            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
 /// One step of the ladder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -84,9 +137,11 @@ pub struct Rung {
     pub min_requests: u64,
 }
 
+/// One box an hour, then shorter bakes as evidence grows: what AWS publishes of its own practice, in proportion to a
+/// proxy upgrade that many apps repeat ("Automating safe, hands-off deployments", Amazon Builders' Library).
 fn default_ladder() -> Vec<Rung> {
-    let rung = |percent, bake_seconds| Rung { percent, bake_seconds, min_requests: 100 };
-    vec![rung(0.0, 60), rung(5.0, 60), rung(20.0, 60), rung(50.0, 60), rung(100.0, 60)]
+    let rung = |percent, minutes: u64| Rung { percent, bake_seconds: minutes * 60, min_requests: 1000 };
+    vec![rung(0.0, 60), rung(1.0, 30), rung(5.0, 30), rung(20.0, 20), rung(50.0, 20), rung(100.0, 20)]
 }
 
 /// Bounds that no plan may break.
@@ -109,17 +164,17 @@ impl Default for Budget {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct JudgeSpec {
-    /// Chance of a false block over the whole change, however often one looks.
+    /// Chance of a false block over the whole change, however often one looks; above 0.
     pub alpha: f64,
     /// Relative increase that is tolerated.
     pub tolerance: f64,
-    /// Without enough evidence after this long (seconds), the change blocks.
+    /// Without enough evidence so long (seconds) after the bake time, the change blocks.
     pub patience_seconds: u64,
 }
 
 impl Default for JudgeSpec {
     fn default() -> Self {
-        JudgeSpec { alpha: 0.001, tolerance: 0.1, patience_seconds: 600 }
+        JudgeSpec { alpha: 0.001, tolerance: 0.1, patience_seconds: 3600 }
     }
 }
 
@@ -173,6 +228,65 @@ pub struct ChangeStatus {
     pub finished_at: Option<Timestamp>,
     /// Retries of the spec that were acted on.
     pub retries: u32,
+    /// How far it is.
+    pub progress: Progress,
+    /// What undoes it, once that has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
+    /// Why it is blocked, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<BlockReason>,
+    /// Instances that the change let go, and why: they vanished, or somebody else changed them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<String, String>,
+    /// Since when nothing but instances that do not serve is left to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Timestamp>,
+}
+
+/// How far a change is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Progress {
+    /// Instances in scope.
+    pub total: u32,
+    /// Of those, on the wanted version (rolling back: on their previous one).
+    pub done: u32,
+    /// Of those, changing at this moment.
+    pub in_flight: u32,
+    /// Of those, waiting for a window or for their own health.
+    pub deferred: u32,
+    /// Number of the current (or last) batch.
+    pub batch: u32,
+    /// Batches so far and forecast.
+    pub batches: u32,
+}
+
+/// How a change is undone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rollback {
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The instances that go back, each to its version in [`ChangeStatus::previous`].
+    pub batch: Batch,
+}
+
+/// Why a change is blocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BlockReason {
+    /// There is no Release of the version wanted; goes on by itself when there is one.
+    ReleaseMissing,
+    /// A batch did harm or did not come up.
+    BatchFailed,
+    /// Too little traffic for a verdict, or a verdict that stayed in doubt.
+    NoEvidence,
+    /// Instances in scope do not serve, and only they are left.
+    Unreachable,
+    /// The checker refused what the planner proposed: a defect of Weir, nothing was done.
+    PlanUnsafe,
+    /// An instance did not come back on its previous version.
+    RollbackFailed,
 }
 
 /// Life of a change.
@@ -187,7 +301,7 @@ pub enum ChangePhase {
     Paused,
     /// A verdict or a check stopped it; a person decides.
     Blocked,
-    /// What was done is undone.
+    /// What was done is being undone.
     RollingBack,
     /// All instances in scope have changed.
     Succeeded,
@@ -208,6 +322,7 @@ impl ChangePhase {
             Paused => matches!(next, Running | Blocked | RollingBack | Aborted),
             Blocked => matches!(next, Running | Paused | RollingBack | Aborted),
             RollingBack => matches!(next, RolledBack | Blocked | Aborted),
+            // Ended: what is wanted next is a new change, so that each has one record.
             Succeeded | RolledBack | Aborted => false,
         }
     }
@@ -219,7 +334,7 @@ impl ChangePhase {
 }
 
 /// Instances that change together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Batch {
     /// From 1.
@@ -243,6 +358,18 @@ pub struct Batch {
     /// When it was judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
+    /// Not begun: when it is expected to begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_start: Option<Timestamp>,
+    /// Not finished: when it is expected to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_end: Option<Timestamp>,
+    /// Instances that were let go, and when. Recorded before their spec is written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub started: BTreeMap<String, Timestamp>,
+    /// Instances seen serving with the version wanted, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub done: BTreeMap<String, Timestamp>,
     /// How it was judged, with the evidence so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -278,6 +405,18 @@ pub struct Verdict {
     /// What was left out, and why.
     #[serde(default)]
     pub excluded: Vec<String>,
+    /// Requests seen on the batch's changed instances.
+    #[serde(default)]
+    pub requests: u64,
+    /// Of those, failed.
+    #[serde(default)]
+    pub errors: u64,
+    /// Reports that arrived before this moment are in the evidence; after a restart the judge goes on from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_until: Option<Timestamp>,
+    /// Harm is found when a comparison's `logE` reaches this.
+    #[serde(default)]
+    pub threshold: f64,
 }
 
 /// An answer of the judge.
@@ -292,7 +431,7 @@ pub enum Outcome {
 }
 
 /// Counts of one comparison.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Evidence {
     /// What was compared, e.g. `errors`, `proxy faults`, `errors seen by callers`.
@@ -307,8 +446,20 @@ pub struct Evidence {
     pub control_requests: u64,
     /// Events on unchanged instances.
     pub control_events: u64,
-    /// Natural logarithm of the E-value; harm when it reaches ln(1/alpha).
+    /// Natural logarithm of the E-value; harm when it reaches the verdict's threshold.
     pub log_e: f64,
+    /// Events on changed instances that count: clumps are cut to what unchanged instances show too.
+    #[serde(default)]
+    pub treated_counted: u64,
+    /// Most events of one unchanged instance in one window.
+    #[serde(default)]
+    pub control_peak: u64,
+    /// Windows in which a changed instance had events, per instance.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub harmed_windows: BTreeMap<String, u32>,
+    /// What the changed instances were compared with, in words.
+    #[serde(default)]
+    pub compared_with: String,
 }
 
 impl Spec for ChangeSpec {
@@ -319,6 +470,7 @@ impl Spec for ChangeSpec {
         let Action::ProxyUpgrade { version } = &self.action;
         v.require(!version.is_empty(), "action.proxyUpgrade.version", "must name a proxy Release's version");
         v.require(!self.ladder.is_empty(), "ladder", "must have at least one rung");
+        v.require(self.ladder.len() <= MAX_RUNGS, "ladder", "must have at most 50 rungs");
         v.require(self.ladder.is_sorted_by(|a, b| a.percent < b.percent), "ladder", "percentages must rise");
         v.require(self.ladder.last().is_none_or(|r| r.percent == 100.0), "ladder", "the last rung must be 100");
         v.each("ladder", &self.ladder, |v, r| v.range("percent", r.percent, 0.0, 100.0));
@@ -326,5 +478,8 @@ impl Spec for ChangeSpec {
         v.range("budget.maxInFlightPercent", self.budget.max_in_flight_percent, 0.0, 100.0);
         v.range("judge.alpha", self.judge.alpha, 1e-9, 0.5);
         v.range("judge.tolerance", self.judge.tolerance, 0.0, 10.0);
+        v.range("judge.patienceSeconds", self.judge.patience_seconds, 1, MAX_SECONDS);
+        v.range("instanceTimeoutSeconds", self.instance_timeout_seconds, 1, MAX_SECONDS);
+        v.each("ladder", &self.ladder, |v, r| v.range("bakeSeconds", r.bake_seconds, 0, MAX_SECONDS));
     }
 }

@@ -25,6 +25,8 @@ pub struct FreezeSpec {
     pub apps: Vec<String>,
     /// Only these units; empty: all.
     pub units: Vec<String>,
+    /// Roll-backs wait too; otherwise a change that did harm may still be undone.
+    pub roll_backs_too: bool,
     /// Why, for those who wait.
     pub reason: String,
 }
