@@ -174,6 +174,14 @@ impl InstanceStatus {
         let dead = self.conditions.iter().any(|c| c.r#type == ALIVE && c.status == ConditionStatus::False);
         self.phase == InstancePhase::Serving && !dead
     }
+
+    /// True if callers have acknowledged that the instance is gone, *since* it entered its phase: an answer to an
+    /// earlier unpublishing that nobody has cleared yet doesn't count.
+    pub fn unpublished(&self) -> bool {
+        let since = self.phase_since.unwrap_or(Timestamp::MIN);
+        let gone = |c: &Condition| c.status == ConditionStatus::True && c.last_transition_time >= since;
+        self.conditions.iter().any(|c| c.r#type == UNPUBLISHED && gone(c))
+    }
 }
 
 impl Spec for InstanceSpec {

@@ -1,0 +1,53 @@
+//! What can be set, and the defaults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+/// Decides about a bearer token (`None`: none was sent): the actor it belongs to, or why it is refused.
+pub type Authenticate = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+
+/// Accepts everybody; for tests and for a control plane that listens on loopback under an explicit flag.
+pub fn anyone() -> Authenticate {
+    Arc::new(|_| Box::pin(async { Ok("proxy/anonymous".to_owned()) }))
+}
+
+/// Times and bounds of the registry.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A proxy that has not reported for so long is taken for dead (10 s).
+    pub lease: Duration,
+    /// Likewise after its stream has ended, which is either a restart of the proxy or a broken network (3 s).
+    pub stream_grace: Duration,
+    /// After a start, instances from the store stand this long without registering again (30 s).
+    pub restart_grace: Duration,
+    /// An instance that joined by itself is deleted after being dead for so long (10 min).
+    pub forget_after: Duration,
+    /// Losses of one app within this time are judged together, see [`crate::lease`] (60 s).
+    pub panic_window: Duration,
+    /// A Goodbye is answered after this at the latest, even if callers have not acknowledged (10 s).
+    pub goodbye_patience: Duration,
+    /// How often leases are looked at (500 ms).
+    pub sweep_every: Duration,
+    /// Largest message taken from a proxy (1 MiB).
+    pub max_message_bytes: usize,
+    /// Most control streams at a time (20,000); further ones are refused.
+    pub max_streams: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            lease: Duration::from_secs(10),
+            stream_grace: Duration::from_secs(3),
+            restart_grace: Duration::from_secs(30),
+            forget_after: Duration::from_secs(600),
+            panic_window: Duration::from_secs(60),
+            goodbye_patience: Duration::from_secs(10),
+            sweep_every: Duration::from_millis(500),
+            max_message_bytes: 1 << 20,
+            max_streams: 20_000,
+        }
+    }
+}

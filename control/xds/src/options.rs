@@ -1,0 +1,52 @@
+//! What can be set, and the defaults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+/// Decides about a bearer token (`None`: none was sent): the actor it belongs to, or why it is refused.
+pub type Authenticate = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+
+/// Accepts everybody; for tests and for a control plane that listens on loopback under an explicit flag.
+pub fn anyone() -> Authenticate {
+    Arc::new(|_| Box::pin(async { Ok("proxy/anonymous".to_owned()) }))
+}
+
+/// Times and bounds of the xDS server.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// An instance that leaves is waited for by its callers' acknowledgements for at most this (30 s).
+    pub unpublish_timeout: Duration,
+    /// A caller whose stream broke, or that was there before this process started, is given this to come back before
+    /// an instance counts as unpublished without it (15 s).
+    pub reconnect_grace: Duration,
+    /// After a start, nothing counts as unpublished for this long: callers that are no instances of the mesh (plain
+    /// Envoys, gRPC clients) are known only once they are back (2 s).
+    pub settle: Duration,
+    /// The next resource type is sent after this even if the one before it was not acknowledged (5 s).
+    pub ack_patience: Duration,
+    /// Changes of the store are gathered for this before they are published (5 ms).
+    pub coalesce: Duration,
+    /// Largest request taken from a client (4 MiB).
+    pub max_message_bytes: usize,
+    /// Most streams at a time (20,000); further ones are refused.
+    pub max_streams: usize,
+    /// Most resource names one stream may ask for, per type (10,000).
+    pub max_names: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            unpublish_timeout: Duration::from_secs(30),
+            reconnect_grace: Duration::from_secs(15),
+            settle: Duration::from_secs(2),
+            ack_patience: Duration::from_secs(5),
+            coalesce: Duration::from_millis(5),
+            max_message_bytes: 4 << 20,
+            max_streams: 20_000,
+            max_names: 10_000,
+        }
+    }
+}
