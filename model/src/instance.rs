@@ -49,7 +49,7 @@ pub struct InstanceSpec {
     pub address: IpAddr,
     /// Port of the proxy's inbound listener.
     pub port: u16,
-    /// Port of the application behind it, on loopback or `address`; 0: none (a client or a gateway).
+    /// Port of the application behind it, on 127.0.0.1; 0: none (a client or a gateway).
     #[serde(default)]
     pub app_port: u16,
     /// What the application speaks.
@@ -67,6 +67,9 @@ pub struct InstanceSpec {
     /// Share of traffic relative to others of the app.
     #[serde(default = "hundred")]
     pub weight: u32,
+    /// Wanted gone: it is unpublished, drained, stopped, and then deleted. Only for those that Weir runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retire: bool,
 }
 
 fn hundred() -> u32 {

@@ -34,7 +34,8 @@ pub struct WorkloadSpec {
     pub stack: String,
     /// How many.
     pub replicas: u32,
-    /// Program and arguments. `{address}`, `{port}`, `{instance}` and `{upstream:APP}` are replaced.
+    /// Program and arguments; empty: none, only a proxy (a gateway). `{address}` and `{port}` (where it must listen),
+    /// `{instance}` and `{upstream:APP}` are replaced.
     #[serde(default)]
     pub command: Vec<String>,
     /// Environment of the program.
@@ -43,7 +44,7 @@ pub struct WorkloadSpec {
     /// Apps that its program calls.
     #[serde(default)]
     pub calls: Vec<String>,
-    /// Release of the proxy for new instances.
+    /// Release of the proxy for the first instances; later ones take the version that most of the others are to have.
     pub proxy_version: String,
     /// Release of the application.
     #[serde(default)]
