@@ -451,9 +451,15 @@ pub struct Evidence {
     /// Events on changed instances that count: clumps are cut to what unchanged instances show too.
     #[serde(default)]
     pub treated_counted: u64,
+    /// Likewise on unchanged instances, in windows where both sides had requests.
+    #[serde(default)]
+    pub control_counted: u64,
     /// Most events of one unchanged instance in one window.
     #[serde(default)]
     pub control_peak: u64,
+    /// Changed instances compared.
+    #[serde(default)]
+    pub treated_instances: u32,
     /// Windows in which a changed instance had events, per instance.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub harmed_windows: BTreeMap<String, u32>,

@@ -1,1 +1,3 @@
 //! Unattended change: plan, check, judge, execute.
+
+pub mod judge;

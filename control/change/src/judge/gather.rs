@@ -1,0 +1,136 @@
+//! From health windows to samples: who is compared with whom, over which seconds.
+
+use jiff::{SignedDuration, Timestamp};
+use weir_model::health::HealthWindow;
+use weir_store::observed::{Telemetry, TimedWindow};
+
+use super::{Metric, REPLAY_TOLERANCE, Sample, Seen};
+
+/// Most control instances of a stratum that are read; more add little evidence and much work.
+pub const MAX_CONTROLS: usize = 200;
+
+/// A changed instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Treated {
+    /// Its name.
+    pub name: String,
+    /// When its change began.
+    pub started: Timestamp,
+    /// When it was back.
+    pub done: Timestamp,
+}
+
+/// The instances of one stratum.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Group {
+    /// In words: `app=order unit=east stack=demo`.
+    pub stratum: String,
+    /// Changed ones, of this batch.
+    pub treated: Vec<Treated>,
+    /// Unchanged ones; empty: the changed ones' own past is replayed beside them.
+    pub control: Vec<String>,
+}
+
+/// Seconds of reports: from (inclusive) to (exclusive), by arrival.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl Span {
+    fn holds(&self, time: Timestamp) -> bool {
+        self.from <= time && time < self.to
+    }
+
+    fn after(self, start: Timestamp) -> Span {
+        Span { from: self.from.max(start), ..self }
+    }
+
+    fn before(self, end: Timestamp) -> Span {
+        Span { to: self.to.min(end), ..self }
+    }
+
+    fn earlier_by(self, shift: SignedDuration) -> Span {
+        let moved = |time: Timestamp| time.checked_sub(shift).unwrap_or(Timestamp::MIN);
+        Span { from: moved(self.from), to: moved(self.to) }
+    }
+}
+
+/// Reads what arrived in `[from, to)` about every group; `target` is the version that changed instances run,
+/// `replay_seconds` how much of an instance's past is replayed where it has no control.
+pub fn gather(
+    telemetry: &Telemetry,
+    groups: &[Group],
+    target: &str,
+    tolerance: f64,
+    replay_seconds: u64,
+    (from, to): (Timestamp, Timestamp),
+) -> Vec<Sample> {
+    let reader = Reader { telemetry, target, tolerance, replay_seconds };
+    let span = Span { from, to };
+    let of_group = |group| Metric::ALL.into_iter().map(move |metric| (group, metric));
+    groups.iter().flat_map(of_group).filter_map(|(group, metric)| reader.sample(group, metric, span)).collect()
+}
+
+struct Reader<'a> {
+    telemetry: &'a Telemetry,
+    target: &'a str,
+    tolerance: f64,
+    replay_seconds: u64,
+}
+
+impl Reader<'_> {
+    fn sample(&self, group: &Group, metric: Metric, span: Span) -> Option<Sample> {
+        let treated: Vec<(String, Vec<Seen>)> =
+            group.treated.iter().map(|t| (t.name.clone(), self.seen(&t.name, metric, span.after(t.done), true))).collect();
+        let control = self.control(group, metric, span);
+        if control.is_empty() && treated.iter().all(|(_, windows)| windows.is_empty()) {
+            return None;
+        }
+        let replayed = group.control.is_empty();
+        let tolerance = if replayed { self.tolerance.max(REPLAY_TOLERANCE) } else { self.tolerance };
+        let compared_with = if replayed { "the same instances before the change" } else { "unchanged instances" };
+        Some(Sample { metric, stratum: group.stratum.clone(), treated, control, tolerance, compared_with: compared_with.to_owned() })
+    }
+
+    fn control(&self, group: &Group, metric: Metric, span: Span) -> Vec<Seen> {
+        if group.control.is_empty() {
+            group.treated.iter().flat_map(|t| self.seen(&t.name, metric, self.replayed(t, span), false)).collect()
+        } else {
+            let controls = group.control.iter().take(MAX_CONTROLS);
+            controls.flat_map(|name| self.seen(name, metric, span, false)).collect()
+        }
+    }
+
+    /// The seconds before the change that stand beside `span`: the first after `done` beside the oldest replayed.
+    fn replayed(&self, treated: &Treated, span: Span) -> Span {
+        let history = SignedDuration::from_secs(i64::try_from(self.replay_seconds).unwrap_or(i64::MAX));
+        let shift = treated.done.duration_since(treated.started).saturating_add(history);
+        span.after(treated.done).earlier_by(shift).before(treated.started)
+    }
+
+    fn seen(&self, name: &str, metric: Metric, span: Span, treated: bool) -> Vec<Seen> {
+        // The telemetry's bound is exclusive.
+        let since = span.from.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(span.from);
+        if metric == Metric::CallerErrors {
+            let views = self.telemetry.caller_views(name, since);
+            let in_span = views.iter().filter(|v| span.holds(v.received));
+            return in_span.map(|v| Seen { requests: v.requests, events: v.errors }).collect();
+        }
+        let windows = self.telemetry.windows(name, since);
+        let fits = |w: &&TimedWindow| span.holds(w.received) && (w.proxy_version == self.target) == treated;
+        windows.iter().filter(fits).map(|w| count(metric, &w.window)).collect()
+    }
+}
+
+fn count(metric: Metric, window: &HealthWindow) -> Seen {
+    let (inbound, outbound) = (&window.inbound, &window.outbound);
+    match metric {
+        Metric::Errors | Metric::CallerErrors => Seen { requests: inbound.requests, events: inbound.errors },
+        Metric::CallErrors => Seen { requests: outbound.requests, events: outbound.errors },
+        Metric::Faults => {
+            Seen { requests: inbound.requests + outbound.requests, events: window.faults.values().sum() }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Has this batch done harm?
+//!
+//! The *treated* (already changed) instances of a batch are compared with *control* (not yet changed) instances of the
+//! same app, unit, stack and group, over the same seconds. A service that is failing by itself fails on both sides and
+//! does not block the change. Four metrics are compared per stratum: failed requests as the instance reports them,
+//! failed requests as its callers saw them, failed calls it made, and faults of the proxy's own. Each comparison is a
+//! sequential test ([`evalue`]) that may be looked at every second; the bound on false alarms is split over all
+//! comparisons of a batch and over the batches of a change.
+//!
+//! Two rules keep clumps of errors from deciding alone. What one instance adds in one window is cut to what control
+//! instances show too (at least [`CLUMP`]), and harm must show in at least [`HARMED_WINDOWS`] windows, and on more than
+//! one treated instance where a stratum has more than one. Cutting only ever lowers the treated count, so the bound on
+//! false alarms stands. Evidence that is strong but on one instance alone neither passes nor fails: it holds the batch.
+//!
+//! Where no control instance is left (an app of one instance, the last batch), an instance is compared with its own
+//! last seconds before the change, replayed beside it, with a wider tolerance since the hour has moved on.
+//!
+//! Everything the judge knows is in the [`Verdict`], which is stored: after a restart it goes on from there.
+
+pub mod beta;
+pub mod evalue;
+mod gather;
+mod words;
+
+use weir_model::change::{Evidence, Outcome, Verdict};
+
+pub use gather::{Group, Treated, gather};
+
+use evalue::Counts;
+
+/// Events of one instance in one window that always count.
+pub const CLUMP: u64 = 10;
+/// Windows with events on changed instances that harm must show in.
+pub const HARMED_WINDOWS: u32 = 3;
+/// Tolerated relative increase, at least, where an instance is compared with its own past.
+pub const REPLAY_TOLERANCE: f64 = 1.0;
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Failed requests, as the instance reports.
+    Errors,
+    /// Failed requests, as its callers report.
+    CallerErrors,
+    /// Failed calls of the instance to others.
+    CallErrors,
+    /// Faults of the proxy itself.
+    Faults,
+}
+
+impl Metric {
+    /// Every metric.
+    pub const ALL: [Metric; 4] = [Metric::Errors, Metric::CallerErrors, Metric::CallErrors, Metric::Faults];
+
+    /// As in evidence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Errors => "errors",
+            Metric::CallerErrors => "errors seen by callers",
+            Metric::CallErrors => "errors of its calls",
+            Metric::Faults => "proxy faults",
+        }
+    }
+}
+
+/// What one instance showed in one window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Requests.
+    pub requests: u64,
+    /// Events among them.
+    pub events: u64,
+}
+
+/// What one comparison showed since the last look.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// What is compared.
+    pub metric: Metric,
+    /// Where.
+    pub stratum: String,
+    /// Changed instances and their windows.
+    pub treated: Vec<(String, Vec<Seen>)>,
+    /// Windows of unchanged instances.
+    pub control: Vec<Seen>,
+    /// Tolerated relative increase.
+    pub tolerance: f64,
+    /// What control is, in words.
+    pub compared_with: String,
+}
+
+/// What the verdict is asked of.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Chance of a false block over the whole change.
+    pub alpha: f64,
+    /// Number of the batch, from 1.
+    pub batch: u32,
+    /// Strata in the batch.
+    pub strata: usize,
+    /// All its instances have changed, and so long ago (seconds).
+    pub baked_seconds: Option<u64>,
+    /// Bake time wanted (seconds).
+    pub bake_seconds: u64,
+    /// Requests wanted.
+    pub min_requests: u64,
+    /// Static health that is not (yet) as it must be, in words.
+    pub unhealthy: Vec<String>,
+}
+
+/// Adds what was seen since the last look.
+pub fn observe(verdict: &mut Verdict, samples: &[Sample]) {
+    for sample in samples {
+        let index = evidence_of(verdict, sample);
+        add(&mut verdict.evidence[index], sample);
+    }
+    let of = |metric: Metric| verdict.evidence.iter().filter(move |e| e.metric == metric.name());
+    let requests = |metric| of(metric).map(|e| e.treated_requests).sum::<u64>();
+    // An edge has callers outside the mesh only: its traffic shows in its calls.
+    let seen = [Metric::Errors, Metric::CallErrors, Metric::CallerErrors];
+    let busiest = seen.into_iter().max_by_key(|m| (requests(*m), *m == Metric::Errors)).unwrap_or(Metric::Errors);
+    (verdict.requests, verdict.errors) = (requests(busiest), of(busiest).map(|e| e.treated_events).sum());
+}
+
+fn evidence_of(verdict: &mut Verdict, sample: &Sample) -> usize {
+    let same = |e: &Evidence| e.metric == sample.metric.name() && e.stratum == sample.stratum;
+    verdict.evidence.iter().position(same).unwrap_or_else(|| {
+        let (metric, stratum) = (sample.metric.name().to_owned(), sample.stratum.clone());
+        verdict.evidence.push(Evidence { metric, stratum, ..Evidence::default() });
+        verdict.evidence.len() - 1
+    })
+}
+
+fn add(evidence: &mut Evidence, sample: &Sample) {
+    let peak = sample.control.iter().map(|seen| seen.events).max().unwrap_or(0);
+    evidence.control_peak = evidence.control_peak.max(peak);
+    let cut = evidence.control_peak.max(CLUMP);
+    let windows = || sample.treated.iter().flat_map(|(_, windows)| windows);
+    let treated_requests: u64 = windows().map(|w| w.requests).sum();
+    let control_requests: u64 = sample.control.iter().map(|w| w.requests).sum();
+    let now = Counts {
+        treated: windows().map(|w| w.events.min(cut)).sum(),
+        control: sample.control.iter().map(|w| w.events).sum(),
+    };
+    evidence.treated_instances = evidence.treated_instances.max(sample.treated.len() as u32);
+    evidence.compared_with.clone_from(&sample.compared_with);
+    evidence.treated_requests += treated_requests;
+    evidence.treated_events += windows().map(|w| w.events).sum::<u64>();
+    evidence.control_requests += control_requests;
+    evidence.control_events += now.control;
+    let Some(theta0) = evalue::tolerated_share(treated_requests, control_requests, sample.tolerance) else { return };
+    let before = Counts { treated: evidence.treated_counted, control: evidence.control_counted };
+    evidence.log_e += evalue::ln_factor(theta0, before, now);
+    evidence.treated_counted += now.treated;
+    evidence.control_counted += now.control;
+    note_harmed(evidence, sample);
+}
+
+fn note_harmed(evidence: &mut Evidence, sample: &Sample) {
+    for (name, windows) in &sample.treated {
+        let harmed = windows.iter().filter(|w| w.events > 0).count() as u32;
+        if harmed > 0 {
+            *evidence.harmed_windows.entry(name.clone()).or_default() += harmed;
+        }
+    }
+}
+
+/// The share of `alpha` that batch `number` may spend: shares of all batches, however many, sum to `alpha`.
+fn share_of_alpha(alpha: f64, number: u32) -> f64 {
+    let number = f64::from(number.max(1));
+    alpha * 6.0 / (std::f64::consts::PI * number).powi(2)
+}
+
+/// What a comparison's `log_e` must reach: the batch's share of alpha, split over its comparisons (every metric in every
+/// stratum, and every metric over all strata).
+pub fn threshold(alpha: f64, batch: u32, strata: usize) -> f64 {
+    let pooled = usize::from(strata > 1);
+    let comparisons = (strata.max(1) + pooled) * Metric::ALL.len();
+    (comparisons as f64 / share_of_alpha(alpha, batch)).ln()
+}
+
+/// Answers: sets the verdict's outcome and reason from its evidence.
+pub fn decide(verdict: &mut Verdict, question: &Question) {
+    verdict.threshold = threshold(question.alpha, question.batch, question.strata);
+    verdict.excluded = verdict.evidence.iter().filter(|e| !compared(e)).map(words::excluded).collect();
+    (verdict.outcome, verdict.reason) = answer(verdict, question);
+}
+
+fn compared(evidence: &Evidence) -> bool {
+    evidence.control_requests > 0 || evidence.treated_requests == 0
+}
+
+fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
+    let strong: Vec<Evidence> = comparisons(verdict).into_iter().filter(|e| e.log_e >= verdict.threshold).collect();
+    if let Some(harm) = strong.iter().filter(|e| widespread(e)).max_by(|a, b| a.log_e.total_cmp(&b.log_e)) {
+        return (Outcome::Fail, words::harm(harm, verdict.threshold));
+    }
+    let Some(baked) = question.baked_seconds else { return (Outcome::Inconclusive, words::changing(verdict)) };
+    if let Some(problem) = question.unhealthy.first() {
+        (Outcome::Inconclusive, format!("waits for static health: {problem}"))
+    } else if baked < question.bake_seconds {
+        (Outcome::Inconclusive, words::baking(verdict, baked, question.bake_seconds))
+    } else if verdict.requests < question.min_requests {
+        (Outcome::Inconclusive, words::too_little(verdict, question.min_requests))
+    } else if let Some(narrow) = strong.first() {
+        (Outcome::Inconclusive, words::narrow(narrow))
+    } else {
+        (Outcome::Pass, words::pass(verdict, baked))
+    }
+}
+
+/// Each stratum's evidence, and where there are several strata, that of all of them together: independent E-values
+/// multiply to an E-value.
+fn comparisons(verdict: &Verdict) -> Vec<Evidence> {
+    let mut all = verdict.evidence.clone();
+    for metric in Metric::ALL {
+        let of_metric: Vec<&Evidence> = verdict.evidence.iter().filter(|e| e.metric == metric.name()).collect();
+        if of_metric.len() > 1 {
+            all.push(pooled(metric, &of_metric));
+        }
+    }
+    all
+}
+
+fn pooled(metric: Metric, parts: &[&Evidence]) -> Evidence {
+    let sum = |of: fn(&Evidence) -> u64| parts.iter().map(|e| of(e)).sum();
+    Evidence {
+        metric: metric.name().to_owned(),
+        stratum: format!("all {} strata", parts.len()),
+        treated_requests: sum(|e| e.treated_requests),
+        treated_events: sum(|e| e.treated_events),
+        control_requests: sum(|e| e.control_requests),
+        control_events: sum(|e| e.control_events),
+        log_e: parts.iter().map(|e| e.log_e).sum(),
+        treated_instances: parts.iter().map(|e| e.treated_instances).sum(),
+        harmed_windows: parts.iter().flat_map(|e| e.harmed_windows.clone()).collect(),
+        ..Evidence::default()
+    }
+}
+
+/// Harm is the version's, not one host's or one moment's.
+fn widespread(evidence: &Evidence) -> bool {
+    let windows: u32 = evidence.harmed_windows.values().sum();
+    let instances = evidence.harmed_windows.len() as u32;
+    windows >= HARMED_WINDOWS && instances >= evidence.treated_instances.min(2)
+}
+
+/// Nothing seen yet.
+pub fn open_verdict() -> Verdict {
+    Verdict {
+        outcome: Outcome::Inconclusive,
+        reason: String::new(),
+        evidence: Vec::new(),
+        excluded: Vec::new(),
+        requests: 0,
+        errors: 0,
+        judged_until: None,
+        threshold: 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! Verdicts in words that a person can act on.
+
+use weir_model::change::{Evidence, Verdict};
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+fn ratio(events: u64, requests: u64) -> String {
+    format!("{events} of {requests} ({:.2} %)", percent(events, requests))
+}
+
+/// E-values as powers of ten: `10^5.3`.
+fn power(log_e: f64) -> String {
+    format!("10^{:.1}", log_e / std::f64::consts::LN_10)
+}
+
+pub(super) fn harm(e: &Evidence, threshold: f64) -> String {
+    format!(
+        "{} rose on changed instances of {}: {} against {} on {}; the evidence for harm is {}, {} suffices",
+        e.metric,
+        e.stratum,
+        ratio(e.treated_events, e.treated_requests),
+        ratio(e.control_events, e.control_requests),
+        if e.compared_with.is_empty() { "what they are compared with" } else { &e.compared_with },
+        power(e.log_e),
+        power(threshold),
+    )
+}
+
+pub(super) fn narrow(e: &Evidence) -> String {
+    let who: Vec<&str> = e.harmed_windows.keys().map(String::as_str).take(3).collect();
+    format!(
+        "{} rose, but only in {} window(s) on {}: that may be its host and not the version; look at it, then retry or \
+         roll back",
+        e.metric,
+        e.harmed_windows.values().sum::<u32>(),
+        who.join(", "),
+    )
+}
+
+pub(super) fn excluded(e: &Evidence) -> String {
+    format!("{} of {}: nothing to compare with (no unchanged instance, no reports from before)", e.metric, e.stratum)
+}
+
+pub(super) fn changing(verdict: &Verdict) -> String {
+    format!("instances are changing; {}", seen(verdict))
+}
+
+pub(super) fn baking(verdict: &Verdict, baked: u64, bake: u64) -> String {
+    format!("baking, {baked} of {bake} s; {}", seen(verdict))
+}
+
+pub(super) fn too_little(verdict: &Verdict, wanted: u64) -> String {
+    format!("too little traffic for a verdict: {} of {wanted} requests", verdict.requests)
+}
+
+pub(super) fn pass(verdict: &Verdict, baked: u64) -> String {
+    format!("no harm found in {baked} s; {}", seen(verdict))
+}
+
+fn seen(verdict: &Verdict) -> String {
+    format!("{} requests on changed instances, {} failed", verdict.requests, verdict.errors)
+}
