@@ -133,14 +133,24 @@ impl Process {
         let _ended = kill_process(pid, signal);
     }
 
-    /// The processes that descend from it and it itself, by its tag, whoever their parent is by now.
+    /// It and the processes that descend from it, parents first, those that ended left out.
+    ///
+    /// Who was detached and lost its parent is known by its tag. A program that overwrites its environment (nginx
+    /// puts its title there) loses the tag, and is known by its parent.
     pub fn family(&self) -> Vec<u32> {
+        let all = processes();
         let tag = format!("{TAG}={}", self.tag);
-        let carries = |pid: &u32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|entry| entry == tag.as_bytes())
-        };
-        processes().filter(carries).collect()
+        let is_child = |one: &Running| one.pid == self.pid() && one.parent == std::process::id();
+        let mut family: Vec<u32> =
+            all.iter().filter(|one| is_child(one) || carries(one.pid, &tag)).map(|one| one.pid).collect();
+        let mut seen = 0;
+        while let Some(parent) = family.get(seen).copied() {
+            seen += 1;
+            let children = all.iter().filter(|one| one.parent == parent);
+            let new: Vec<_> = children.map(|one| one.pid).filter(|pid| !family.contains(pid)).collect();
+            family.extend(new);
+        }
+        family
     }
 }
 
@@ -180,8 +190,32 @@ fn kill(pid: u32) {
     }
 }
 
-fn processes() -> impl Iterator<Item = u32> {
-    fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+/// A process that has not ended.
+struct Running {
+    pid: u32,
+    parent: u32,
+}
+
+fn processes() -> Vec<Running> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| running(entry.ok()?.file_name().to_str()?.parse().ok()?))
+        .collect()
+}
+
+/// `/proc/PID/stat` is `PID (NAME) STATE PARENT ...`, and NAME may contain anything.
+fn running(pid: u32) -> Option<Running> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    (state != "Z").then_some(Running { pid, parent })
+}
+
+fn carries(pid: u32, tag: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == tag.as_bytes())
 }
 
 /// Reads a stream to its end on a thread of its own: a full pipe would stop the child.
@@ -220,8 +254,18 @@ mod tests {
         let family = shell.family();
         assert!(!family.is_empty(), "the detached one runs on");
         drop(shell);
-        let left = family.iter().filter(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|e| !e.is_empty()));
+        let left = family.iter().filter(|pid| running(**pid).is_some());
         assert_eq!(left.count(), 0);
+    }
+
+    #[test]
+    fn a_child_without_the_tag_is_known_by_its_parent() {
+        let mut shell = Process::start("sh", "sh", &["-c", "env -i sh -c 'echo on; sleep 600' & wait"]);
+        shell.wait_line("on");
+        let family = shell.family();
+        assert!(family.len() >= 2 && family[0] == shell.pid(), "{family:?}");
+        drop(shell);
+        assert!(family.into_iter().all(|pid| running(pid).is_none()));
     }
 
     #[test]

