@@ -1,1 +1,57 @@
-//! Instances: desired into real; warm upgrade; the local-process provider.
+//! Instances: what is desired made real, on whatever a [`Provider`] runs processes.
+//!
+//! Two controllers meet in the store. [`workload`] turns "so many of this app in that unit" into Instance resources,
+//! each with addresses of its own. [`instance`] walks each Instance through its life, one recorded step at a time; the
+//! walk itself is the pure function [`decide::decide`]. A warm upgrade replaces an instance's proxy without a failed
+//! request and without touching its application:
+//!
+//! ```text
+//! Serving -> Unpublishing   callers are told; each acknowledges endpoints without the instance
+//!         -> Draining       the old proxy finishes what it has and ends
+//!         -> Swapping       the new one starts on the same listening sockets and checks itself
+//!         -> Serving        it has registered; callers are told again
+//! ```
+//!
+//! [`local`] is the provider for processes of this machine. Each of its instances is a supervisor (`weir run`) that owns
+//! the listening sockets, the application and the proxy, and takes orders over a unix socket ([`supervisor`]). It lives
+//! in a session of its own: a control plane that is killed finds it again and loses nothing.
+
+pub mod decide;
+pub mod instance;
+pub mod local;
+pub mod provider;
+pub mod supervisor;
+pub mod workload;
+
+use std::sync::Arc;
+
+use weir_model::{Key, Kind};
+use weir_reconcile::{Options, Runner};
+use weir_store::SharedStore;
+
+pub use instance::InstanceController;
+pub use local::LocalProvider;
+pub use provider::{Artifact, Launch, Placement, Provider, ProviderError};
+pub use workload::WorkloadController;
+
+/// Runs both controllers on a provider until `shutdown` says true.
+///
+/// Instances that the provider has and the store does not (deleted while nobody looked, half made before a crash) are
+/// found at the start and cleared away.
+pub async fn run(
+    store: SharedStore,
+    provider: Arc<dyn Provider>,
+    options: Options,
+    mut shutdown: tokio::sync::watch::Receiver<bool>,
+) {
+    let instances = Runner::new(store.clone(), Arc::new(InstanceController::new(provider.clone())), options.clone());
+    let workloads = Runner::new(store, Arc::new(WorkloadController::new(provider.clone())), options);
+    match provider.names().await {
+        Ok(names) => names.into_iter().for_each(|name| instances.activator().activate(Key::new(Kind::Instance, name))),
+        Err(error) => tracing::warn!(%error, "cannot look for instances left from before"),
+    }
+    let mut also = shutdown.clone();
+    let stop = async move { drop(shutdown.wait_for(|stop| *stop).await) };
+    let stop_too = async move { drop(also.wait_for(|stop| *stop).await) };
+    tokio::join!(instances.run(stop), workloads.run(stop_too));
+}
