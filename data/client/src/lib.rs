@@ -1,1 +1,12 @@
-//! The proxy's side of the control plane: xDS and the control stream.
+//! The proxy's side of the control plane: configuration by [`xds`], registration and health over the control stream.
+//!
+//! Everything that knows protobuf or gRPC on the proxy's side is in this crate. The proxy sees its own configuration
+//! types and plain structs.
+
+mod backoff;
+mod channel;
+mod convert;
+pub mod xds;
+
+pub use channel::{Token, TokenError};
+pub use convert::ConvertError;

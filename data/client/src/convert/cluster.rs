@@ -1,0 +1,191 @@
+//! Cluster: how endpoints are reached, chosen and bounded, and where they come from.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
+use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster as Proto, LoadBalancingPolicy};
+use envoy_types::pb::envoy::config::core::v3::{ConfigSource, RoutingPriority, config_source::ConfigSourceSpecifier};
+use envoy_types::pb::envoy::extensions::load_balancing_policies::wrr_locality::v3::WrrLocality;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::google::protobuf::{Any, UInt32Value};
+use weir_config::{Balance, Cluster, ClusterLimits, Endpoint, ProxyConfig, UpstreamProtocol};
+
+use super::error::{ConvertError, Result, Under, refuse};
+use super::{ClusterResource, DnsTarget, EndpointSource, decode, endpoint, optional_millis, validated};
+
+/// Envoy's default.
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Nested load balancing policies are followed this far.
+const MAX_POLICY_DEPTH: usize = 4;
+
+pub(super) fn cluster(proto: Proto) -> Result<Arc<ClusterResource>> {
+    refuse(proto.transport_socket.as_ref().is_some_and(|socket| !is_raw(socket.name.as_str())), "transport_socket")?;
+    refuse(!proto.transport_socket_matches.is_empty(), "transport_socket_matches")?;
+    refuse(
+        proto.lb_subset_config.as_ref().is_some_and(|subset| !subset.subset_selectors.is_empty()),
+        "lb_subset_config",
+    )?;
+    let options = http_options(&proto)?;
+    let (endpoints, source) = endpoints(&proto)?;
+    let connect_timeout = optional_millis(proto.connect_timeout.as_ref(), "connect_timeout")?;
+    let cluster = Cluster {
+        name: proto.name.clone(),
+        protocol: protocol(&proto, options.as_ref())?,
+        balance: balance(&proto)?,
+        endpoints,
+        connect_timeout_ms: connect_timeout.unwrap_or(CONNECT_TIMEOUT_MS).clamp(1, 600_000),
+        limits: limits(&proto, options.as_ref())?,
+    };
+    validated(&ProxyConfig { clusters: vec![cluster.clone()], ..Default::default() })?;
+    Ok(Arc::new(ClusterResource { cluster, endpoints: source }))
+}
+
+/// Cleartext by another name.
+fn is_raw(name: &str) -> bool {
+    matches!(name, "envoy.transport_sockets.raw_buffer" | "raw_buffer")
+}
+
+fn endpoints(proto: &Proto) -> Result<(Vec<Endpoint>, EndpointSource)> {
+    let kind = match proto.cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) => kind,
+        None => DiscoveryType::Static as i32,
+        Some(ClusterDiscoveryType::ClusterType(ref custom)) => {
+            return Err(ConvertError::at("cluster_type", format!("`{}` is not supported by this proxy", custom.name)));
+        }
+    };
+    match DiscoveryType::try_from(kind) {
+        Ok(DiscoveryType::Eds) => Ok((Vec::new(), eds(proto)?)),
+        Ok(DiscoveryType::Static) => {
+            let (endpoints, names) = assigned(proto)?;
+            let name = names.first().map(|name| name.host.as_str());
+            name.map_or(Ok((endpoints, EndpointSource::Static)), |name| {
+                Err(ConvertError::at(
+                    "load_assignment",
+                    format!("`{name}` is a name: a STATIC cluster has IP addresses"),
+                ))
+            })
+        }
+        Ok(DiscoveryType::StrictDns | DiscoveryType::LogicalDns) => {
+            let (endpoints, names) = assigned(proto)?;
+            Ok((endpoints, EndpointSource::Dns(names)))
+        }
+        Ok(DiscoveryType::OriginalDst) => Err(ConvertError::at("type", "ORIGINAL_DST is not supported by this proxy")),
+        Err(_) => Err(ConvertError::at("type", format!("{kind} is a discovery type that this proxy does not know"))),
+    }
+}
+
+fn assigned(proto: &Proto) -> Result<(Vec<Endpoint>, Vec<DnsTarget>)> {
+    match &proto.load_assignment {
+        Some(assignment) => endpoint::places(assignment).under("load_assignment"),
+        None => Ok((Vec::new(), Vec::new())),
+    }
+}
+
+fn eds(proto: &Proto) -> Result<EndpointSource> {
+    let config = proto.eds_cluster_config.as_ref();
+    aggregated(config.and_then(|config| config.eds_config.as_ref())).under("eds_cluster_config.eds_config")?;
+    let service = config.map(|config| config.service_name.as_str()).filter(|name| !name.is_empty());
+    Ok(EndpointSource::Eds(service.unwrap_or(&proto.name).to_owned()))
+}
+
+/// Everything comes over the one aggregated stream; a source elsewhere would be silently ignored, so it is refused.
+pub(super) fn aggregated(source: Option<&ConfigSource>) -> Result<()> {
+    match source.and_then(|source| source.config_source_specifier.as_ref()) {
+        None | Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => Ok(()),
+        Some(_) => Err(ConvertError::here("must be `ads`: this proxy has one source of configuration")),
+    }
+}
+
+fn http_options(proto: &Proto) -> Result<Option<HttpProtocolOptions>> {
+    let any = proto.typed_extension_protocol_options.get(HTTP_OPTIONS);
+    any.map(decode).transpose().under("typed_extension_protocol_options")
+}
+
+#[allow(deprecated)] // older control planes still use the field
+fn protocol(proto: &Proto, options: Option<&HttpProtocolOptions>) -> Result<UpstreamProtocol> {
+    let fallback =
+        if proto.http2_protocol_options.is_some() { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 };
+    match options.and_then(|options| options.upstream_protocol_options.as_ref()) {
+        None => Ok(fallback),
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => Ok(UpstreamProtocol::SameAsDownstream),
+        // ALPN decides there; without TLS there is none, and HTTP/1 is what Envoy speaks then.
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => Ok(UpstreamProtocol::Http1),
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => match explicit.protocol_config {
+            None | Some(ProtocolConfig::HttpProtocolOptions(_)) => Ok(UpstreamProtocol::Http1),
+            Some(ProtocolConfig::Http2ProtocolOptions(_)) => Ok(UpstreamProtocol::Http2),
+            Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                Err(ConvertError::unsupported("typed_extension_protocol_options.http3_protocol_options"))
+            }
+        },
+    }
+}
+
+fn balance(proto: &Proto) -> Result<Balance> {
+    if let Some(policy) = &proto.load_balancing_policy {
+        return chosen(policy, 0).under("load_balancing_policy");
+    }
+    Ok(match LbPolicy::try_from(proto.lb_policy) {
+        Ok(LbPolicy::LeastRequest) => Balance::LeastRequest,
+        Ok(LbPolicy::RingHash | LbPolicy::Maglev) => Balance::RingHash,
+        Ok(LbPolicy::Random) => Balance::Random,
+        // A policy which is new to this build: in turn is never wrong, only less clever.
+        _ => Balance::RoundRobin,
+    })
+}
+
+/// The first policy that is known decides, as xDS wants.
+fn chosen(policy: &LoadBalancingPolicy, depth: usize) -> Result<Balance> {
+    let configs =
+        policy.policies.iter().filter_map(|policy| policy.typed_extension_config.as_ref()?.typed_config.as_ref());
+    let known = configs.filter_map(|config| known_policy(config, depth)).next();
+    known.ok_or_else(|| {
+        ConvertError::here("names no policy that this proxy knows: use round_robin, least_request, ring_hash or random")
+    })
+}
+
+fn known_policy(config: &Any, depth: usize) -> Option<Balance> {
+    match config.type_url.rsplit('.').next()? {
+        "RoundRobin" | "ClientSideWeightedRoundRobin" => Some(Balance::RoundRobin),
+        "LeastRequest" => Some(Balance::LeastRequest),
+        "RingHash" | "Maglev" => Some(Balance::RingHash),
+        "Random" => Some(Balance::Random),
+        "WrrLocality" if depth < MAX_POLICY_DEPTH => {
+            let outer: WrrLocality = decode(config).ok()?;
+            chosen(&outer.endpoint_picking_policy?, depth + 1).ok()
+        }
+        _ => None,
+    }
+}
+
+fn limits(proto: &Proto, options: Option<&HttpProtocolOptions>) -> Result<ClusterLimits> {
+    let mut limits = ClusterLimits::default();
+    thresholds(&mut limits, proto.circuit_breakers.as_ref());
+    #[allow(deprecated)] // older control planes still use the field
+    let older = proto.common_http_protocol_options.as_ref();
+    let common = options.and_then(|options| options.common_http_protocol_options.as_ref()).or(older);
+    let idle = common.and_then(|common| common.idle_timeout.as_ref());
+    if let Some(idle) = optional_millis(idle, "common_http_protocol_options.idle_timeout")?.filter(|idle| *idle > 0) {
+        limits.idle_timeout_ms = idle;
+    }
+    Ok(limits)
+}
+
+/// Envoy's thresholds are per process, ours per worker: a sidecar has one.
+fn thresholds(limits: &mut ClusterLimits, breakers: Option<&CircuitBreakers>) {
+    let default = |priority| priority == RoutingPriority::Default as i32;
+    let Some(thresholds) = breakers.and_then(|breakers| breakers.thresholds.iter().find(|item| default(item.priority)))
+    else {
+        return;
+    };
+    let set = |limit: &mut usize, value: Option<UInt32Value>, least: usize, most: usize| {
+        if let Some(value) = value {
+            *limit = (value.value as usize).clamp(least, most);
+        }
+    };
+    set(&mut limits.max_connections, thresholds.max_connections, 1, 1_000_000);
+    set(&mut limits.max_pending, thresholds.max_pending_requests, 0, 1_000_000);
+    set(&mut limits.max_requests, thresholds.max_requests, 1, 10_000_000);
+}
