@@ -6,6 +6,7 @@
 //! second runtime beside the one under test.
 //!
 //! - [`Process`]: a child with captured output; it and all that it started are gone when it is dropped.
+//! - [`Weir`]: a control plane on free addresses with its own data folder, and the CLI pointed at it.
 //! - [`binary`]: where Weir's own programs are.
 //! - [`net`]: addresses that nobody else uses. [`peers`]: nginx, Envoy, Python, Node, or a failure that says what
 //!   to install: a missing peer never skips a test.
@@ -16,10 +17,12 @@ pub mod net;
 pub mod peers;
 mod process;
 mod wait;
+mod weir;
 
 pub use binary::binary;
 pub use process::Process;
 pub use wait::{LONG, eventually};
+pub use weir::{Answer, Weir};
 
 /// Re-exported so that stories need no dependency of their own for a folder that goes away.
 pub use tempfile::TempDir;

@@ -41,14 +41,19 @@ impl Process {
         static SPAWNED: AtomicU32 = AtomicU32::new(0);
         let count = SPAWNED.fetch_add(1, Ordering::Relaxed);
         let tag = format!("{}-{count}", std::process::id());
-        command.env(TAG, &tag).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {name} ({:?}): {error}", command.get_program()));
         let lines = Arc::default();
-        capture(child.stdout.take(), &lines);
-        capture(child.stderr.take(), &lines);
+        let child = launch(name, &tag, &lines, command);
         Process { name: name.to_owned(), tag, child, lines }
+    }
+
+    /// Starts it again after its end, as the same one: output goes on, and what the earlier one left running still
+    /// belongs to it.
+    ///
+    /// # Panics
+    /// If it runs, or the program cannot be started.
+    pub fn spawn_again(&mut self, command: &mut Command) {
+        assert!(self.exited().is_some(), "{} runs", self.name);
+        self.child = launch(&self.name, &self.tag, &self.lines, command);
     }
 
     /// Shorthand for a program with arguments and nothing else.
@@ -181,6 +186,15 @@ impl Process {
             eprintln!("{}: {line}", self.name);
         }
     }
+}
+
+fn launch(name: &str, tag: &str, lines: &Arc<Mutex<Vec<String>>>, command: &mut Command) -> Child {
+    command.env(TAG, tag).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child =
+        command.spawn().unwrap_or_else(|error| panic!("cannot start {name} ({:?}): {error}", command.get_program()));
+    capture(child.stdout.take(), lines);
+    capture(child.stderr.take(), lines);
+    child
 }
 
 fn kill(pid: u32) {
