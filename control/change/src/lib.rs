@@ -1,3 +1,6 @@
 //! Unattended change: plan, check, judge, execute.
 
+pub mod check;
 pub mod judge;
+pub mod plan;
+pub mod world;

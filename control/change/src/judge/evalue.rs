@@ -94,8 +94,7 @@ mod tests {
         let theta0 = 0.3_f64;
         let before = counts(7, 11);
         let n = 30_u64;
-        let ln_choose =
-            |k: u64| -ln_beta((n - k) as f64 + 1.0, k as f64 + 1.0) - (n as f64 + 1.0).ln();
+        let ln_choose = |k: u64| -ln_beta((n - k) as f64 + 1.0, k as f64 + 1.0) - (n as f64 + 1.0).ln();
         let mean: f64 = (0..=n)
             .map(|k| {
                 let chance = ln_choose(k) + k as f64 * theta0.ln() + (n - k) as f64 * (1.0 - theta0).ln();

@@ -82,8 +82,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn sample(&self, group: &Group, metric: Metric, span: Span) -> Option<Sample> {
-        let treated: Vec<(String, Vec<Seen>)> =
-            group.treated.iter().map(|t| (t.name.clone(), self.seen(&t.name, metric, span.after(t.done), true))).collect();
+        let treated: Vec<(String, Vec<Seen>)> = group
+            .treated
+            .iter()
+            .map(|t| (t.name.clone(), self.seen(&t.name, metric, span.after(t.done), true)))
+            .collect();
         let control = self.control(group, metric, span);
         if control.is_empty() && treated.iter().all(|(_, windows)| windows.is_empty()) {
             return None;
@@ -91,7 +94,14 @@ impl Reader<'_> {
         let replayed = group.control.is_empty();
         let tolerance = if replayed { self.tolerance.max(REPLAY_TOLERANCE) } else { self.tolerance };
         let compared_with = if replayed { "the same instances before the change" } else { "unchanged instances" };
-        Some(Sample { metric, stratum: group.stratum.clone(), treated, control, tolerance, compared_with: compared_with.to_owned() })
+        Some(Sample {
+            metric,
+            stratum: group.stratum.clone(),
+            treated,
+            control,
+            tolerance,
+            compared_with: compared_with.to_owned(),
+        })
     }
 
     fn control(&self, group: &Group, metric: Metric, span: Span) -> Vec<Seen> {
@@ -129,8 +139,6 @@ fn count(metric: Metric, window: &HealthWindow) -> Seen {
     match metric {
         Metric::Errors | Metric::CallerErrors => Seen { requests: inbound.requests, events: inbound.errors },
         Metric::CallErrors => Seen { requests: outbound.requests, events: outbound.errors },
-        Metric::Faults => {
-            Seen { requests: inbound.requests + outbound.requests, events: window.faults.values().sum() }
-        }
+        Metric::Faults => Seen { requests: inbound.requests + outbound.requests, events: window.faults.values().sum() },
     }
 }

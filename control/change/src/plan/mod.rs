@@ -1,0 +1,145 @@
+//! Splits a change into batches: `plan(input, now)`, pure and deterministic.
+//!
+//! A batch is what becomes newly exposed together and is judged together; how many of its instances are out at a moment
+//! is a matter of [`waves`], within the budgets.
+//!
+//! The planner keeps no position of its own. Where a change stands follows from the instances that passed batches have
+//! changed, so planning again from a half-done state gives the rest of the same plan, whatever crashed in between:
+//! - The **ladder** is climbed by traffic weight: the next batch fills the lowest rung that has room for at least one
+//!   more instance. It is climbed twice at a time: by the scope as a whole, and by each app on its own, so an app that
+//!   was deferred catches up from its own first box and skips no rung.
+//! - **Enforced canary**: of a stratum (stack, unit, tier) from which no passed batch has taken an instance, a batch takes
+//!   just one. Such strata are served first.
+//! - **Order**: canary units first, then the least important tier, then the unit with the least traffic, then the apps in
+//!   turn.
+//! - **Windows**: instances of a frozen app are deferred, the others go on; when only frozen ones are left, the forecast
+//!   goes on from the moment the first window opens.
+
+mod climb;
+mod course;
+pub mod waves;
+mod why;
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use weir_model::FreezeSpec;
+use weir_model::change::{Budget, Rung};
+
+use crate::world::Member;
+use course::Course;
+
+/// What a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The version that instances are to run.
+    pub target: &'a str,
+    /// How batches grow; not empty, rising to 100 %.
+    pub ladder: &'a [Rung],
+    /// What may be out at a time.
+    pub budget: &'a Budget,
+    /// Protection windows.
+    pub freezes: &'a [FreezeSpec],
+    /// The fleet, by name.
+    pub members: &'a [Member],
+    /// What has been done.
+    pub past: &'a Past,
+    /// How long one instance takes to change, measured or assumed (seconds).
+    pub pace_seconds: u64,
+}
+
+/// What has been done of a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Instances changed by batches that passed (or, for a forecast, by the one that runs).
+    pub changed: BTreeSet<String>,
+    /// Instances that the change has let go for good.
+    pub left: BTreeSet<String>,
+}
+
+/// Batches to come.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// In order.
+    pub batches: Vec<Planned>,
+    /// Who has to wait, in the order of names; those with a batch above wait for a window that is known to open.
+    pub deferred: Vec<Deferred>,
+}
+
+/// A batch to come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// Index of its rung.
+    pub rung: usize,
+    /// Who is in it, in the order they go.
+    pub instances: Vec<String>,
+    /// Why these.
+    pub why: String,
+    /// When it is expected to begin.
+    pub start: Timestamp,
+    /// When it is expected to have baked.
+    pub end: Timestamp,
+}
+
+/// An instance that has to wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferred {
+    /// Who.
+    pub instance: String,
+    /// What for.
+    pub wait: Wait,
+}
+
+/// What an instance waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    /// A protection window.
+    Window {
+        /// Why there is one.
+        reason: String,
+        /// When it opens, if that is known.
+        until: Option<Timestamp>,
+    },
+    /// Itself: it does not serve.
+    Health(String),
+}
+
+/// Plans what is left of a change.
+pub fn plan(input: &Input, now: Timestamp) -> Plan {
+    let mut course = Course::new(input);
+    let mut plan = Plan { batches: Vec::new(), deferred: course.deferred(now) };
+    let mut at = now;
+    loop {
+        let free = course.free(at);
+        if free.is_empty() {
+            match course.opens_after(at) {
+                Some(opens) => at = opens,
+                None => {
+                    plan.deferred.extend(course.left_over(at));
+                    plan.deferred.sort_by(|a, b| a.instance.cmp(&b.instance));
+                    plan.deferred.dedup_by(|a, b| a.instance == b.instance);
+                    return plan;
+                }
+            }
+        } else {
+            let batch = course.next_batch(&free, at);
+            at = batch.end;
+            plan.batches.push(batch);
+        }
+    }
+}
+
+/// Seconds after a moment, or the last moment there is.
+pub(crate) fn later(at: Timestamp, seconds: u64) -> Timestamp {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+/// The longest of the windows that forbid `member` to change now.
+pub fn window<'a>(freezes: &'a [FreezeSpec], member: &Member, now: Timestamp) -> Option<&'a FreezeSpec> {
+    let shut = freezes.iter().filter(|f| f.forbids(&member.app, &member.unit, now));
+    shut.max_by_key(|f| f.until.unwrap_or(Timestamp::MAX))
+}
+
+#[cfg(test)]
+mod tests;

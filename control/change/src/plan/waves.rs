@@ -1,0 +1,148 @@
+//! Which instances of a batch may be out at the same time.
+//!
+//! Budgets count what is out for any reason: an app that has lost an instance by itself has less left to give. An
+//! instance that is out anyway costs nothing more and may always go, which is what makes a roll-back quick.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+use weir_model::FreezeSpec;
+use weir_model::change::Budget;
+
+use super::climb::share;
+use super::window;
+use crate::world::{Member, State};
+
+/// What is asked: who of a batch may begin now.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The fleet, by name.
+    pub members: &'a [Member],
+    /// Instances of the batch that have not begun, in the order in which they go.
+    pub waiting: &'a [&'a str],
+    /// Instances that this change has let go and that are not back.
+    pub in_flight: &'a BTreeSet<&'a str>,
+    /// Bounds.
+    pub budget: &'a Budget,
+    /// Protection windows; empty for a roll-back that may pass through them.
+    pub freezes: &'a [FreezeSpec],
+}
+
+/// Those that may begin now.
+pub fn admit(request: &Request, now: Timestamp) -> Vec<String> {
+    let mut out = Out::read(request);
+    let by_name: HashMap<&str, &Member> = request.members.iter().map(|m| (m.name.as_str(), m)).collect();
+    let waiting = request.waiting.iter().filter_map(|name| by_name.get(name));
+    let open = waiting.filter(|m| m.state != State::Leaving && window(request.freezes, m, now).is_none());
+    open.filter(|m| out.admits(m)).map(|m| m.name.clone()).collect()
+}
+
+/// How many rounds a batch takes: the slowest app, or the share in flight, whichever is longer.
+pub(super) fn forecast(picked: &[&Member], members: &[Member], budget: &Budget, total_weight: u64) -> u64 {
+    let apps: HashSet<&str> = picked.iter().map(|m| m.app.as_str()).collect();
+    let mut sizes: HashMap<(&str, &str), u64> = HashMap::new();
+    members.iter().filter(|m| apps.contains(m.app.as_str())).for_each(|m| *sizes.entry(place(m)).or_default() += 1);
+    let mut cells: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    picked.iter().for_each(|m| *cells.entry(m.cell()).or_default() += 1);
+    let mut rounds: HashMap<&str, u64> = HashMap::new();
+    for ((app, unit, _), count) in cells {
+        let at_a_time = at_least_one(sizes[&(app, unit)], budget.max_unavailable_percent);
+        *rounds.entry(app).or_default() += count.div_ceil(at_a_time);
+    }
+    let weight: u64 = picked.iter().map(|m| m.weight).sum();
+    let by_weight = weight.div_ceil(at_least_one(total_weight, budget.max_in_flight_percent));
+    rounds.into_values().max().unwrap_or(0).max(by_weight)
+}
+
+fn at_least_one(total: u64, percent: f64) -> u64 {
+    share(total, percent).max(1)
+}
+
+fn place(member: &Member) -> (&str, &str) {
+    (&member.app, &member.unit)
+}
+
+/// What is out, against what may be.
+struct Out<'a> {
+    budget: &'a Budget,
+    /// Per app and unit: all instances, and those out.
+    places: HashMap<(&'a str, &'a str), (u64, u64)>,
+    /// The one (unit, zone) that is draining, per app.
+    draining: HashMap<&'a str, (&'a str, &'a str)>,
+    /// Per unit and, under `None`, in all: weight, weight in flight, instances in flight.
+    weights: HashMap<Option<&'a str>, InFlight>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct InFlight {
+    total: u64,
+    weight: u64,
+    count: usize,
+}
+
+impl<'a> Out<'a> {
+    fn read(request: &'a Request) -> Out<'a> {
+        let mut out =
+            Out { budget: request.budget, places: HashMap::new(), draining: HashMap::new(), weights: HashMap::new() };
+        for member in request.members.iter().filter(|m| m.state != State::Leaving) {
+            let in_flight = request.in_flight.contains(member.name.as_str());
+            let place = out.places.entry(place(member)).or_default();
+            place.0 += 1;
+            place.1 += u64::from(in_flight || member.state != State::Serving);
+            if in_flight || member.state == State::Moving {
+                out.draining.insert(&member.app, (&member.unit, &member.zone));
+            }
+            out.weigh(member, in_flight);
+        }
+        out
+    }
+
+    fn weigh(&mut self, member: &'a Member, in_flight: bool) {
+        for scope in [None, Some(member.unit.as_str())] {
+            let weights = self.weights.entry(scope).or_default();
+            weights.total += if member.in_scope { member.weight } else { 0 };
+            if in_flight {
+                weights.weight += member.weight;
+                weights.count += 1;
+            }
+        }
+    }
+
+    fn admits(&mut self, member: &'a Member) -> bool {
+        if member.state != State::Serving {
+            return true;
+        }
+        let admitted = self.place_allows(member) && self.zone_allows(member) && self.weight_allows(member);
+        if admitted {
+            self.note(member);
+        }
+        admitted
+    }
+
+    fn place_allows(&self, member: &Member) -> bool {
+        let (all, out) = self.places[&place(member)];
+        out < at_least_one(all, self.budget.max_unavailable_percent)
+    }
+
+    fn zone_allows(&self, member: &Member) -> bool {
+        let here = (member.unit.as_str(), member.zone.as_str());
+        self.draining.get(member.app.as_str()).is_none_or(|cell| *cell == here)
+    }
+
+    fn weight_allows(&self, member: &Member) -> bool {
+        [None, Some(member.unit.as_str())].iter().all(|scope| {
+            let now = self.weights[scope];
+            now.count == 0 || now.weight + member.weight <= share(now.total, self.budget.max_in_flight_percent)
+        })
+    }
+
+    fn note(&mut self, member: &'a Member) {
+        self.places.entry(place(member)).or_default().1 += 1;
+        self.draining.insert(&member.app, (&member.unit, &member.zone));
+        for scope in [None, Some(member.unit.as_str())] {
+            let weights = self.weights.entry(scope).or_default();
+            weights.weight += member.weight;
+            weights.count += 1;
+        }
+    }
+}
