@@ -1,1 +1,0 @@
-//! What every store must do, as one suite run on each.
