@@ -14,14 +14,36 @@ pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 /// # Errors
 /// The first text error, or all field errors of the first invalid document, with its number in the path.
 pub fn objects(text: &str) -> Result<Vec<Object>, Invalid> {
+    let documents = documents(text)?;
+    let many = documents.len() > 1;
+    let read =
+        |(index, value): (usize, Value)| object(value).map_err(|e| if many { numbered(index + 1, e) } else { e });
+    documents.into_iter().enumerate().map(read).collect()
+}
+
+/// Reads the documents of a YAML (or JSON) text as they are; empty ones are passed over.
+///
+/// # Errors
+/// If the text is too large or is no YAML.
+pub fn documents(text: &str) -> Result<Vec<Value>, Invalid> {
     if text.len() > MAX_DOCUMENT_BYTES {
         return Err(Invalid::one("", format!("larger than {MAX_DOCUMENT_BYTES} bytes")));
     }
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| Invalid::one("", e.to_string()))?;
-    let many = documents.len() > 1;
-    let read =
-        |(index, value): (usize, Value)| object(value).map_err(|e| if many { numbered(index + 1, e) } else { e });
-    documents.into_iter().filter(|d| !d.is_null()).enumerate().map(read).collect()
+    Ok(documents.into_iter().filter(|d| !d.is_null()).collect())
+}
+
+/// Reads the one document of a text.
+///
+/// # Errors
+/// As [`documents`], and if there is not exactly one.
+pub fn document(text: &str) -> Result<Value, Invalid> {
+    let mut documents = documents(text)?;
+    match (documents.pop(), documents.len()) {
+        (Some(only), 0) => Ok(only),
+        (None, _) => Err(Invalid::one("", "is empty")),
+        (_, more) => Err(Invalid::one("", format!("has {} documents, one is wanted here", more + 1))),
+    }
 }
 
 fn numbered(index: usize, invalid: Invalid) -> Invalid {
