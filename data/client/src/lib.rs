@@ -6,6 +6,7 @@
 mod backoff;
 mod channel;
 mod convert;
+pub mod registration;
 pub mod xds;
 
 pub use channel::{Token, TokenError};
