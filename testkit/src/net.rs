@@ -14,6 +14,31 @@ pub fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound socket has an address")
 }
 
+/// A free port of 127.0.0.1, for programs that listen only there. Prefer [`free_address`].
+///
+/// The port lies below those that the kernel gives to outgoing connections (32768 and up), and each call tries another
+/// one, beginning at a place that depends on the process.
+///
+/// # Panics
+/// If none is free.
+pub fn free_address_on_localhost() -> SocketAddr {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let candidates = std::iter::repeat_with(|| port(std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed)));
+    candidates
+        .take(PORTS as usize)
+        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .find(|address| TcpListener::bind(address).is_ok())
+        .expect("a port below the ephemeral ones is free")
+}
+
+/// Ports tried on 127.0.0.1: 12000 and up.
+const PORTS: u32 = 20_000;
+
+/// Processes that follow each other begin 61 ports apart.
+fn port(process: u32, call: u32) -> u16 {
+    12_000 + (process.wrapping_mul(61).wrapping_add(call) % PORTS) as u16
+}
+
 /// An address nothing listens on: connecting to it is refused.
 pub fn closed_address() -> SocketAddr {
     free_address()
@@ -42,6 +67,12 @@ mod tests {
         assert_eq!(host(0x3fff, 253), Ipv4Addr::new(127, 127, 255, 254));
         assert_ne!(host(1, 0), host(2, 0));
         assert_ne!(free_address(), free_address());
+    }
+
+    #[test]
+    fn ports_lie_below_the_ephemeral_ones() {
+        assert!((0..40_000).all(|call| (12_000..32_000).contains(&port(u32::MAX, call))));
+        assert_ne!(free_address_on_localhost(), free_address_on_localhost());
     }
 
     #[test]

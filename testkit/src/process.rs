@@ -74,16 +74,22 @@ impl Process {
         self.lines.lock().expect("no reader panics").clone()
     }
 
+    /// True once nobody can print any more, neither it nor what it started, and all is captured: each reader holds a
+    /// share of the lines until its stream ends.
+    fn output_closed(&self) -> bool {
+        Arc::strong_count(&self.lines) == 1
+    }
+
     /// Waits until a line contains `text` and gives that line.
     ///
     /// # Panics
-    /// After [`LONG`], or when the process ends without having printed it.
+    /// After [`LONG`], or when its output ends without such a line.
     pub fn wait_line(&mut self, text: &str) -> String {
         let what = format!("{} prints {text:?}", self.name);
         eventually(&what, LONG, || {
-            let ended = self.exited();
+            let closed = self.output_closed();
             let line = self.output().into_iter().find(|line| line.contains(text));
-            assert!(line.is_some() || ended.is_none(), "not so: {what}; it ended: {ended:?}");
+            assert!(line.is_some() || !closed, "not so: {what}; its output ended: {:?}", self.exited());
             line.ok_or_else(|| format!("{} lines of other output", self.output().len()))
         })
     }
@@ -283,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "it ended")]
+    #[should_panic(expected = "its output ended")]
     fn a_line_that_never_comes_is_told_at_once() {
         Process::start("true", "true", &[] as &[&str]).wait_line("never");
     }

@@ -1,6 +1,9 @@
-"""A gRPC server that answers with its own name: one method, no protobuf, raw bytes.
+"""A gRPC server with one method of each kind: no protobuf, raw bytes.
 
-usage: grpc_server.py PORT NAME
+usage: grpc_server.py HOST:PORT NAME
+
+Who answers the server's name; Count streams as many numbers as asked for; Total adds up the lengths of what is
+streamed to it; Echo sends back each message as it comes; Fail fails with a status, a message and trailers.
 """
 
 import sys
@@ -8,20 +11,40 @@ from concurrent import futures
 
 import grpc
 
-METHOD = "Who"
 SERVICE = "weir.test.Names"
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-def main(port, name):
-    answer = grpc.unary_unary_rpc_method_handler(lambda request, context: name.encode())
-    handler = grpc.method_handlers_generic_handler(SERVICE, {METHOD: answer})
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), handlers=[handler])
-    if server.add_insecure_port(f"127.0.0.1:{port}") == 0:
-        sys.exit(f"port {port} is taken")
+def count(request, context):
+    for number in range(int(request)):
+        yield str(number).encode()
+
+
+def total(requests, context):
+    return str(sum(len(request) for request in requests)).encode()
+
+
+def fail(request, context):
+    context.set_trailing_metadata((("reason", "asked-for"),))
+    context.abort(grpc.StatusCode.NOT_FOUND, "no such thing: 漏")
+
+
+def main(address, name):
+    methods = {
+        "Who": grpc.unary_unary_rpc_method_handler(lambda request, context: name.encode()),
+        "Count": grpc.unary_stream_rpc_method_handler(count),
+        "Total": grpc.stream_unary_rpc_method_handler(total),
+        "Echo": grpc.stream_stream_rpc_method_handler(lambda requests, context: requests),
+        "Fail": grpc.unary_unary_rpc_method_handler(fail),
+    }
+    handler = grpc.method_handlers_generic_handler(SERVICE, methods)
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), handlers=[handler], options=UNLIMITED)
+    if server.add_insecure_port(address) == 0:
+        sys.exit(f"{address} is taken")
     server.start()
     print("serving", flush=True)
     server.wait_for_termination()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,36 @@
+"""An HTTP/1.1 server that answers every GET with its own name.
+
+usage: http_server.py HOST:PORT NAME
+"""
+
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Name(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Head and body leave in two writes; without this the second waits for the peer's delayed acknowledgement.
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        body = self.server.name.encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/plain")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def main(address, name):
+    host, port = address.rsplit(":", 1)
+    server = ThreadingHTTPServer((host, int(port)), Name)
+    server.name = name
+    print("serving", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
