@@ -81,7 +81,8 @@ impl Registration {
     ) -> Self {
         let (leave, leaving) = mpsc::channel(1);
         let (sender, status) = watch::channel(RegistrationStatus::default());
-        let keeper = Keeper { options, hello, health, leaving, leave: None, status: sender, backoff: Backoff::default() };
+        let keeper =
+            Keeper { options, hello, health, leaving, leave: None, status: sender, backoff: Backoff::default() };
         tokio::spawn(keeper.run());
         Registration { leave, status }
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Control plane")]
 pub struct ControlFlags {
     /// Address of the control plane, e.g. http://127.0.0.1:15010; without it the proxy runs from --config
-    #[arg(long, value_name = "URL", env = "WEIR_CONTROL", requires_all = ["instance", "app", "inbound"])]
+    #[arg(long, value_name = "URL", env = "WEIR_CONTROL", requires_all = ["instance", "app"])]
     pub control: Option<String>,
     /// Name of this instance; unique in the mesh
     #[arg(long, value_name = "NAME", env = "WEIR_INSTANCE")]
@@ -31,7 +31,7 @@ pub struct ControlFlags {
     /// Stack: what the app is built on, e.g. java or python
     #[arg(long, value_name = "STACK", default_value = "")]
     pub stack: String,
-    /// Where callers reach this instance
+    /// Where callers reach this instance; without it nobody calls it, as with the edge of a mesh
     #[arg(long, value_name = "ADDR:PORT")]
     pub inbound: Option<SocketAddr>,
     /// Port of the application behind the proxy on 127.0.0.1; 0: there is none
