@@ -1,16 +1,130 @@
-//! `weir control`.
+//! `weir control`: the control plane in the foreground.
 
-use crate::failure::{Failure, Outcome};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use weir_server::{Config, Server, Storage};
+
+use crate::failure::{Failure, Outcome, USAGE};
+use crate::output::color;
+
+/// Longest token read from standard input, in bytes.
+const MAX_INPUT: u64 = 4096;
 
 /// Arguments of `weir control`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  weir control                                   on the defaults; the first start prints an administrator's token
+  weir control --data /var/lib/weir --log-json
+  weir control --insecure-loopback               no token for programs on this machine: for trying things out
+  pass weir/admin | weir control --admin-token-stdin
+
+The token is shown once and stored only as a hash. `weir login` remembers it for the other commands.
+It stops on SIGTERM and SIGINT; proxies serve on meanwhile with what they have.")]
 pub struct Args {
     /// Folder for the database and the instances' files; made if it is not there.
-    #[arg(long, default_value = "weir-data", value_name = "DIR")]
-    data: std::path::PathBuf,
+    #[arg(long, default_value = "weir-data", value_name = "DIR", env = "WEIR_DATA")]
+    data: PathBuf,
+    /// Where the HTTP API listens.
+    #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDR:PORT")]
+    api: SocketAddr,
+    /// Where xDS and the control stream of the proxies listen.
+    #[arg(long, default_value = "127.0.0.1:15010", value_name = "ADDR:PORT")]
+    xds: SocketAddr,
+    /// The administrator's token, to choose it oneself; it replaces the one before.
+    #[arg(long, env = "WEIR_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    admin_token: Option<String>,
+    /// Read the administrator's token from standard input.
+    #[arg(long, conflicts_with = "admin_token")]
+    admin_token_stdin: bool,
+    /// Let programs on this machine do everything without a token. For trying things out only.
+    #[arg(long)]
+    insecure_loopback: bool,
+    /// Run no instances on this machine; Workloads stay as they are.
+    #[arg(long)]
+    no_instances: bool,
+    /// Keep everything in memory; it is gone at the end.
+    #[arg(long)]
+    in_memory: bool,
+    /// Write the log as JSON, one object a line.
+    #[arg(long)]
+    log_json: bool,
+    /// What to log, e.g. `debug` or `weir_xds=debug,info`.
+    #[arg(long, env = "WEIR_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
 }
 
 /// Runs the control plane until it is told to stop.
 pub fn main(args: Args) -> Outcome {
-    Err(Failure::new(format!("this build has no control plane to run on {}", args.data.display())))
+    start_log(&args)?;
+    let config = config(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))
+}
+
+fn start_log(args: &Args) -> Result<(), Failure> {
+    let bad = |error| Failure::new(format!("--log {:?}: {error}", args.log)).code(USAGE);
+    let filter = EnvFilter::try_new(&args.log).map_err(bad)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if args.log_json {
+        log.json().init();
+    } else {
+        log.with_ansi(color::stderr().on()).init();
+    }
+    Ok(())
+}
+
+fn config(args: Args) -> Result<Config, Failure> {
+    let supervisor = if args.no_instances { None } else { Some(std::env::current_exe()?) };
+    let admin_token = if args.admin_token_stdin { Some(from_stdin()?) } else { args.admin_token };
+    Ok(Config {
+        data: args.data,
+        api: args.api,
+        xds: args.xds,
+        storage: if args.in_memory { Storage::Memory } else { Storage::Sqlite },
+        admin_token,
+        insecure_loopback: args.insecure_loopback,
+        supervisor,
+    })
+}
+
+fn from_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    io::stdin().take(MAX_INPUT).read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}
+
+async fn serve(config: Config) -> Outcome {
+    let insecure = config.insecure_loopback;
+    let mut server = Server::start(config).await.map_err(|error| Failure::new(error.to_string()))?;
+    greet(&server, insecure);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let broken = tokio::select! {
+        broken = server.broken() => Some(broken),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    server.stop().await;
+    match broken {
+        Some(broken) => Err(Failure::new(broken)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Tells where it listens, and the token once: to the terminal, never to the log.
+fn greet(server: &Server, insecure: bool) {
+    println!("API      http://{}   (metrics at /metrics, document at /openapi.json)", server.api());
+    println!("proxies  http://{}   (xDS and registration)", server.xds());
+    if let Some(token) = server.first_admin_token() {
+        println!("\nAdministrator's token, shown this once and kept only as a hash:\n\n    {token}\n");
+        println!("Remember it on this machine:  weir login --server http://{}\n", server.api());
+    }
+    if insecure {
+        println!("{}", color::stdout().yellow("Programs on this machine need no token (--insecure-loopback)."));
+    }
 }

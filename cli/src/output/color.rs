@@ -26,6 +26,11 @@ impl Paint {
     /// Never.
     pub const PLAIN: Paint = Paint(false);
 
+    /// Whether it colours.
+    pub fn on(self) -> bool {
+        self.0
+    }
+
     /// Wrong.
     pub fn red(self, text: impl Display) -> String {
         self.code("31", text)

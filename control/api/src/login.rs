@@ -75,9 +75,9 @@ impl Logins {
             return Ok(None);
         }
         let hash = hash(token);
-        match find(&*self.tokens(CACHE).await?, &hash, now) {
+        match find(&self.tokens(CACHE).await?, &hash, now) {
             Some(login) => Ok(Some(login)),
-            None => Ok(find(&*self.tokens(RELOAD_ON_MISS).await?, &hash, now)),
+            None => Ok(find(&self.tokens(RELOAD_ON_MISS).await?, &hash, now)),
         }
     }
 
@@ -139,6 +139,6 @@ mod tests {
         let at = |time: &str| find(std::slice::from_ref(&spec), &hash("t"), time.parse().unwrap());
         assert!(at("2025-12-31T23:59:59Z").is_some());
         assert_eq!(at("2026-01-01T00:00:00Z"), None);
-        assert_eq!(find(&[spec.clone()], &hash("u"), Timestamp::UNIX_EPOCH), None);
+        assert_eq!(find(std::slice::from_ref(&spec), &hash("u"), Timestamp::UNIX_EPOCH), None);
     }
 }

@@ -1,1 +1,148 @@
-//! Wiring of the control plane.
+//! The control plane, put together; wiring only.
+//!
+//! [`Server::start`] opens the data folder ([`folder`]) and the store in it, settles who may log in ([`access`]), and
+//! starts the parts side by side: the HTTP API, the gRPC server with the registry and xDS ([`grpc`]), and the
+//! controllers, each under its leader lease ([`controllers`]). The parts never call each other: they meet in the store
+//! and in the observed state. When one of them ends by itself, the whole server ends and says which it was.
+
+mod access;
+mod config;
+mod controllers;
+mod error;
+mod explain;
+mod folder;
+mod grpc;
+mod probe;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info};
+use weir_api::Api;
+use weir_store::SharedStore;
+use weir_store::observed::Observed;
+
+pub use config::{Config, Storage};
+pub use error::StartError;
+pub use weir_api::login;
+
+use config::Opened;
+use folder::Folder;
+
+/// A running control plane. Dropped, it ends at once; [`Server::stop`] ends it in order.
+pub struct Server {
+    api: SocketAddr,
+    xds: SocketAddr,
+    first_admin_token: Option<String>,
+    stop: watch::Sender<bool>,
+    parts: JoinSet<&'static str>,
+    opened: Opened,
+    _folder: Option<Folder>,
+}
+
+/// What all parts are started with.
+struct Base {
+    store: SharedStore,
+    observed: Arc<Observed>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// Starts every part. It is ready when `GET /readyz` says so.
+    ///
+    /// # Errors
+    /// What could not be opened or bound, and what to do about it.
+    pub async fn start(config: Config) -> Result<Server, StartError> {
+        let folder = folder::open(&config)?;
+        let opened = config.storage.open(&config.data).await?;
+        let store = opened.store.clone();
+        let first_admin_token = access::settle_admin(&store, &config).await?;
+        let (api, xds) = (bind("api", config.api).await?, bind("xds", config.xds).await?);
+        let (stop, stopped) = watch::channel(false);
+        let base = Base { store, observed: Arc::new(Observed::default()), stopped };
+        let mut server = Server {
+            api: local(&api)?,
+            xds: local(&xds)?,
+            first_admin_token,
+            stop,
+            parts: JoinSet::new(),
+            opened,
+            _folder: folder,
+        };
+        server.start_parts(&base, &config, api, xds).await?;
+        info!(api = %server.api, xds = %server.xds, "the control plane has started");
+        Ok(server)
+    }
+
+    async fn start_parts(
+        &mut self,
+        base: &Base,
+        config: &Config,
+        api: TcpListener,
+        xds: TcpListener,
+    ) -> Result<(), StartError> {
+        let loops = controllers::start(&mut self.parts, base, config, self.xds).await?;
+        let options = weir_api::Options {
+            explain: explain::domains(),
+            probes: probe::all(base, &loops),
+            metrics: vec![controllers::metrics(loops)],
+            insecure_loopback: config.insecure_loopback,
+            ..weir_api::Options::default()
+        };
+        let http = Api::new(base.store.clone(), base.observed.clone(), options, base.stopped.clone());
+        grpc::start(&mut self.parts, base, config, &http.logins(), xds);
+        let stopped = base.stopped.clone();
+        self.parts.spawn(async move {
+            weir_api::serve(api, http, stopped).await;
+            "the HTTP API"
+        });
+        Ok(())
+    }
+
+    /// Where the HTTP API listens.
+    pub fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Where xDS and the control stream listen.
+    pub fn xds(&self) -> SocketAddr {
+        self.xds
+    }
+
+    /// The first administrator's token, if it was made just now: show it once, keep it nowhere.
+    pub fn first_admin_token(&self) -> Option<&str> {
+        self.first_admin_token.as_deref()
+    }
+
+    /// Resolves when a part has ended by itself, which none should.
+    pub async fn broken(&mut self) -> String {
+        match self.parts.join_next().await {
+            Some(Ok(part)) => format!("{part} has ended by itself"),
+            Some(Err(panic)) => format!("a part of the control plane failed: {panic}"),
+            None => "nothing runs".to_owned(),
+        }
+    }
+
+    /// Ends every part in order: streams are closed, running reconciles finish, leases are released.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.parts.join_next().await {
+            match ended {
+                Ok(part) => info!(part, "stopped"),
+                Err(panic) => error!(%panic, "a part failed while stopping"),
+            }
+        }
+        self.opened.close().await;
+    }
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { flag, address, source })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Data { what: "a listener's address".into(), source })
+}

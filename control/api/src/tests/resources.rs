@@ -117,7 +117,7 @@ async fn concurrent_patches_all_arrive() {
     server.post(APPS, app("stock", json!({}))).await;
     let path = format!("{APPS}/stock");
     let label = |n: u32| server.patch(&path, json!({"metadata": {"labels": {format!("l{n}"): "x"}}}));
-    let answers = futures::future::join_all((0..8).map(|n| label(n))).await;
+    let answers = futures::future::join_all((0..8).map(label)).await;
     assert!(answers.iter().all(|(status, _)| *status == StatusCode::OK), "{answers:?}");
     let (_, stored) = server.get(&path).await;
     assert_eq!(stored["metadata"]["labels"].as_object().unwrap().len(), 8);

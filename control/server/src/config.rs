@@ -1,0 +1,67 @@
+//! What a control plane is started with.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use weir_store::SharedStore;
+use weir_store::memory::MemoryStore;
+use weir_store_sql::SqliteStore;
+
+use crate::error::StartError;
+
+/// Options of the control plane.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Folder for the database and the instances' files; made if it is not there.
+    pub data: PathBuf,
+    /// Where the HTTP API listens.
+    pub api: SocketAddr,
+    /// Where xDS and the control stream listen.
+    pub xds: SocketAddr,
+    /// Where resources are kept.
+    pub storage: Storage,
+    /// The administrator's token, if the person who starts it chooses it; otherwise one is made at the first start.
+    pub admin_token: Option<String>,
+    /// Peers on loopback need no token, neither for the API nor to join as a proxy.
+    pub insecure_loopback: bool,
+    /// The `weir` program that supervises local instances; `None`: this control plane runs no instances.
+    pub supervisor: Option<PathBuf>,
+}
+
+/// Where resources are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// `weir.db` in the data folder.
+    Sqlite,
+    /// In memory: gone at the end. For tests.
+    Memory,
+}
+
+/// An opened store.
+pub(crate) struct Opened {
+    pub store: SharedStore,
+    sqlite: Option<SqliteStore>,
+}
+
+impl Opened {
+    /// Finishes what was accepted, and closes the file.
+    pub async fn close(self) {
+        if let Some(sqlite) = self.sqlite {
+            sqlite.close().await;
+        }
+    }
+}
+
+impl Storage {
+    pub(crate) async fn open(self, data: &Path) -> Result<Opened, StartError> {
+        match self {
+            Storage::Memory => Ok(Opened { store: MemoryStore::new().shared(), sqlite: None }),
+            Storage::Sqlite => {
+                let path = data.join("weir.db");
+                let opened = SqliteStore::open(&path).await;
+                let sqlite = opened.map_err(|source| StartError::Store { path, source })?;
+                Ok(Opened { store: sqlite.clone().shared(), sqlite: Some(sqlite) })
+            }
+        }
+    }
+}

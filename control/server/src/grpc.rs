@@ -1,0 +1,70 @@
+//! The gRPC server: the registry's control stream and xDS on one port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tonic::transport::server::TcpIncoming;
+use tracing::error;
+use weir_api::login::Logins;
+use weir_registry::Registry;
+use weir_xds::Xds;
+
+use crate::Base;
+use crate::access::authenticate;
+use crate::config::Config;
+
+/// A peer that is gone without a word is noticed after this and [`PING_PATIENCE`].
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// Time to answer a ping.
+const PING_PATIENCE: Duration = Duration::from_secs(5);
+/// Streams on one connection: a proxy needs two, a gRPC process a few.
+const STREAMS: u32 = 64;
+
+/// Starts both services, and what they do beside their streams.
+pub(crate) fn start(
+    parts: &mut JoinSet<&'static str>,
+    base: &Base,
+    config: &Config,
+    logins: &Arc<Logins>,
+    listener: TcpListener,
+) {
+    let authenticate = authenticate(logins.clone(), config);
+    let (store, observed) = (base.store.clone(), base.observed.clone());
+    let registry =
+        Registry::new(store.clone(), observed.clone(), authenticate.clone(), weir_registry::Options::default());
+    let xds = Xds::new(store, observed, authenticate, weir_xds::Options::default());
+    parts.spawn(serve(listener, registry.clone(), xds.clone(), base.stopped.clone()));
+    let stopped = base.stopped.clone();
+    parts.spawn(async move {
+        registry.run(stopped).await;
+        "the registry"
+    });
+    let stopped = base.stopped.clone();
+    parts.spawn(async move {
+        xds.run(stopped).await;
+        "xDS"
+    });
+}
+
+async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    xds: Xds,
+    mut stopped: tokio::sync::watch::Receiver<bool>,
+) -> &'static str {
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_PATIENCE))
+        .max_concurrent_streams(STREAMS)
+        .add_service(registry.service())
+        .add_service(xds.service())
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+            drop(stopped.wait_for(|stop| *stop).await);
+        });
+    if let Err(error) = server.await {
+        error!(%error, "the gRPC server failed");
+    }
+    "the gRPC server"
+}
