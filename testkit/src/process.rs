@@ -167,24 +167,41 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A process may start another between being listed and being killed, so look again until none is left.
-        for _ in 0..100 {
-            let family = self.family();
-            if family.is_empty() {
+        let family = self.halted_family();
+        family.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        // Bounded: only a process in an uninterruptible wait outlives SIGKILL, and no test should hang for it.
+        for _ in 0..LAST_LOOKS {
+            let _reaped = self.child.try_wait();
+            if family.iter().all(|pid| running(*pid).is_none()) {
                 break;
             }
-            family.into_iter().for_each(kill);
-            let _reaped = self.child.try_wait();
             thread::sleep(Duration::from_millis(2));
         }
-        let _reaped = self.child.wait();
         if thread::panicking() {
             self.show();
         }
     }
 }
 
+/// Times to look whether the killed ones are gone, 2 ms apart.
+const LAST_LOOKS: usize = 5_000;
+
 impl Process {
+    /// The family, stopped: one that runs could start another between being listed and being killed. The list is
+    /// whole when a further look finds nobody new.
+    fn halted_family(&self) -> Vec<u32> {
+        let mut halted = Vec::new();
+        for _ in 0..LAST_LOOKS {
+            let new: Vec<_> = self.family().into_iter().filter(|pid| !halted.contains(pid)).collect();
+            if new.is_empty() {
+                break;
+            }
+            new.iter().for_each(|pid| signal(*pid, Signal::STOP));
+            halted.extend(new);
+        }
+        halted
+    }
+
     fn show(&self) {
         let lines = self.output();
         eprintln!("── end of the output of {} ──", self.name);
@@ -203,10 +220,10 @@ fn launch(name: &str, tag: &str, lines: &Arc<Mutex<Vec<String>>>, command: &mut 
     child
 }
 
-fn kill(pid: u32) {
+fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        let _ended = kill_process(pid, Signal::KILL);
+        let _ended = kill_process(pid, signal);
     }
 }
 
