@@ -253,7 +253,9 @@ pub fn check_wave(
 ) -> Vec<Finding> {
     let present: Vec<&Member> = members.iter().filter(|m| m.state != State::Leaving).collect();
     let mut findings = Vec::new();
-    let newly = |m: &&Member| admitted.contains(m.name.as_str()) && m.state == State::Serving;
+    let newly = |m: &&Member| {
+        admitted.contains(m.name.as_str()) && m.state == State::Serving && !in_flight.contains(m.name.as_str())
+    };
     for member in present.iter().copied().filter(newly) {
         findings.extend(too_many_out(&present, member, in_flight, admitted, budget));
         findings.extend(two_zones(&present, member, in_flight, admitted));

@@ -1,6 +1,8 @@
 //! Unattended change: plan, check, judge, execute.
 
 pub mod check;
+pub mod execute;
+pub mod explain;
 pub mod judge;
 pub mod plan;
 pub mod world;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use weir_model::change::Scope;
 use weir_model::instance::{InstancePhase, ManagedBy};
 use weir_model::{App, Instance, Unit};
@@ -42,6 +43,10 @@ pub struct Member {
     pub checked: bool,
     /// What it says of itself.
     pub message: String,
+    /// Since when it is in its phase.
+    pub since: Option<Timestamp>,
+    /// The Workload it belongs to.
+    pub workload: Option<String>,
 }
 
 /// How an instance is.
@@ -123,6 +128,8 @@ fn member(instance: &Instance, tier: u8, canary: bool, scope: &Scope) -> Member 
         state,
         checked: status.self_check.as_ref().is_some_and(|check| check.passed),
         message: status.message.clone(),
+        since: status.phase_since,
+        workload: spec.workload.clone(),
     }
 }
 

@@ -28,6 +28,8 @@ fn member(name: &str, app: &str, unit: &str, zone: &str) -> Member {
         state: State::Serving,
         checked: true,
         message: String::new(),
+        since: None,
+        workload: None,
     }
 }
 

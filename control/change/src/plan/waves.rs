@@ -20,7 +20,7 @@ pub struct Request<'a> {
     pub members: &'a [Member],
     /// Instances of the batch that have not begun, in the order in which they go.
     pub waiting: &'a [&'a str],
-    /// Instances that this change has let go and that are not back.
+    /// Instances that this change has let go and that are not back, whichever way they go.
     pub in_flight: &'a BTreeSet<&'a str>,
     /// Bounds.
     pub budget: &'a Budget,
@@ -65,6 +65,7 @@ fn place(member: &Member) -> (&str, &str) {
 /// What is out, against what may be.
 struct Out<'a> {
     budget: &'a Budget,
+    in_flight: &'a BTreeSet<&'a str>,
     /// Per app and unit: all instances, and those out.
     places: HashMap<(&'a str, &'a str), (u64, u64)>,
     /// The one (unit, zone) that is draining, per app.
@@ -82,8 +83,13 @@ struct InFlight {
 
 impl<'a> Out<'a> {
     fn read(request: &'a Request) -> Out<'a> {
-        let mut out =
-            Out { budget: request.budget, places: HashMap::new(), draining: HashMap::new(), weights: HashMap::new() };
+        let mut out = Out {
+            budget: request.budget,
+            in_flight: request.in_flight,
+            places: HashMap::new(),
+            draining: HashMap::new(),
+            weights: HashMap::new(),
+        };
         for member in request.members.iter().filter(|m| m.state != State::Leaving) {
             let in_flight = request.in_flight.contains(member.name.as_str());
             let place = out.places.entry(place(member)).or_default();
@@ -109,7 +115,8 @@ impl<'a> Out<'a> {
     }
 
     fn admits(&mut self, member: &'a Member) -> bool {
-        if member.state != State::Serving {
+        let out_anyway = member.state != State::Serving || self.in_flight.contains(member.name.as_str());
+        if out_anyway {
             return true;
         }
         let admitted = self.place_allows(member) && self.zone_allows(member) && self.weight_allows(member);

@@ -1,0 +1,107 @@
+//! Writes what the recorded status says, and nothing else.
+
+use weir_model::change::{Batch, BatchPhase, ChangePhase};
+use weir_model::{Author, Change, InstanceSpec, WorkloadSpec};
+use weir_store::{Error, Result, Store, typed};
+
+use super::{SOURCE, World};
+use crate::world::Member;
+
+/// Tries against others who write the same instance (its controller writes its status all the time).
+const TRIES: u32 = 8;
+
+/// One instance to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Write {
+    instance: String,
+    /// Versions that its spec may hold for the write to be ours to make.
+    from: Vec<String>,
+    to: String,
+    reason: String,
+}
+
+/// Writes the instances that were let go, then the workloads to `settle`.
+pub(super) async fn carry_out(store: &dyn Store, change: &Change, world: &World, settle: &[String]) -> Result<()> {
+    for write in writes(change, world) {
+        write_instance(store, &write).await?;
+    }
+    for workload in settle {
+        write_workload(store, change, workload).await?;
+    }
+    Ok(())
+}
+
+fn writes(change: &Change, world: &World) -> Vec<Write> {
+    let status = &change.status;
+    match status.phase {
+        ChangePhase::Running | ChangePhase::Paused => forward(change, world),
+        ChangePhase::RollingBack => back(change, world),
+        _ => Vec::new(),
+    }
+}
+
+/// Instances of `batch` that were let go, are not back, and still belong to the change.
+fn due<'a>(change: &'a Change, batch: &'a Batch, world: &'a World) -> impl Iterator<Item = &'a Member> {
+    let due = |m: &&Member| {
+        batch.started.contains_key(&m.name)
+            && !batch.done.contains_key(&m.name)
+            && !change.status.left.contains_key(&m.name)
+    };
+    world.members.iter().filter(due)
+}
+
+fn forward(change: &Change, world: &World) -> Vec<Write> {
+    let changing = |b: &&Batch| b.phase == BatchPhase::Changing;
+    let Some(batch) = change.status.batches.iter().find(changing) else { return Vec::new() };
+    let target = change.spec.target();
+    let write = |m: &Member| Write {
+        instance: m.name.clone(),
+        from: vec![change.status.previous.get(&m.name).cloned().unwrap_or_default(), String::new()],
+        to: target.to_owned(),
+        reason: format!("{} batch {}: proxy {target}", change.key(), batch.number),
+    };
+    due(change, batch, world).filter(|m| m.wanted != target).map(write).collect()
+}
+
+fn back(change: &Change, world: &World) -> Vec<Write> {
+    let Some(rollback) = &change.status.rollback else { return Vec::new() };
+    let write = |m: &Member| {
+        let previous = change.status.previous.get(&m.name).filter(|p| **p != m.wanted)?;
+        Some(Write {
+            instance: m.name.clone(),
+            from: vec![change.spec.target().to_owned()],
+            to: previous.clone(),
+            reason: format!("{} rolls back: proxy {previous}", change.key()),
+        })
+    };
+    due(change, &rollback.batch, world).filter_map(write).collect()
+}
+
+async fn write_instance(store: &dyn Store, write: &Write) -> Result<()> {
+    let author = Author::new(SOURCE, &write.reason);
+    for _ in 0..TRIES {
+        let Some(mut instance) = typed::get::<InstanceSpec>(store, &write.instance).await? else { return Ok(()) };
+        if !write.from.contains(&instance.spec.proxy_version) {
+            return Ok(());
+        }
+        instance.spec.proxy_version.clone_from(&write.to);
+        match typed::update(store, &instance, &author).await {
+            Err(Error::Conflict { .. }) => {}
+            Err(Error::NotFound(_)) => return Ok(()),
+            result => return result.map(drop),
+        }
+    }
+    // Recorded as let go and not written: the next reconcile writes it.
+    Ok(())
+}
+
+/// New instances are to come with the version that the change has brought.
+async fn write_workload(store: &dyn Store, change: &Change, name: &str) -> Result<()> {
+    let Some(mut workload) = typed::get::<WorkloadSpec>(store, name).await? else { return Ok(()) };
+    workload.spec.proxy_version = change.spec.target().to_owned();
+    let author = Author::new(SOURCE, format!("{} has brought proxy {}", change.key(), change.spec.target()));
+    match typed::update(store, &workload, &author).await {
+        Err(Error::Conflict { .. } | Error::NotFound(_)) => Ok(()),
+        result => result.map(drop),
+    }
+}

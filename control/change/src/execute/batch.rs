@@ -1,0 +1,345 @@
+//! A batch on its way: let go in waves, watched, judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, Level, Outcome, Verdict};
+
+use super::step::Walk;
+use crate::check::check_wave;
+use crate::judge::{self, Group, Question, Treated};
+use crate::plan::{self, waves};
+use crate::world::{Member, State};
+
+/// Seconds of an instance's past that are replayed where it has no control, at least and at most. The upper bound is
+/// what telemetry keeps.
+const REPLAY_SECONDS: std::ops::RangeInclusive<u64> = 60..=600;
+
+impl<'a> Walk<'a> {
+    /// Takes batch `index` one step on.
+    pub(super) fn drive(&mut self, index: usize) {
+        self.part_with_strangers(index);
+        self.welcome_back(index);
+        if let Some(failure) = self.failure(index) {
+            return self.fail_batch(index, failure);
+        }
+        self.let_go(index);
+        if self.status.phase == ChangePhase::Blocked {
+            return;
+        }
+        self.bake_when_complete(index);
+        self.judge(index);
+    }
+
+    fn batch(&self, index: usize) -> &Batch {
+        &self.status.batches[index]
+    }
+
+    fn batch_mut(&mut self, index: usize) -> &mut Batch {
+        &mut self.status.batches[index]
+    }
+
+    // ## Who still belongs to it
+
+    /// Lets go of instances that vanished or that somebody else has changed; puts back those that fell ill before
+    /// their turn.
+    fn part_with_strangers(&mut self, index: usize) {
+        for name in self.batch(index).instances.clone() {
+            if self.status.left.contains_key(&name) {
+                continue;
+            }
+            match self.parting(index, &name) {
+                Some(Parting::Left(why)) => {
+                    self.note("InstanceLeft", format!("{name} left the change: {why}"), true);
+                    self.status.left.insert(name, why);
+                }
+                Some(Parting::Later(why)) => {
+                    self.batch_mut(index).instances.retain(|n| *n != name);
+                    self.note("InstanceDeferred", format!("{name} is deferred: {why}"), true);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn parting(&self, index: usize, name: &str) -> Option<Parting> {
+        let gone = || Some(Parting::Left("it is gone or being stopped".to_owned()));
+        let Some(member) = self.by_name.get(name).filter(|m| m.state != State::Leaving) else { return gone() };
+        let started = self.batch(index).started.contains_key(name);
+        let previous = self.status.previous.get(name).is_some_and(|p| *p == member.wanted);
+        let expected = match (started, self.batch(index).done.contains_key(name)) {
+            (true, true) => member.wanted == self.target(),
+            (true, false) => previous || member.wanted == self.target(),
+            (false, _) => previous,
+        };
+        if !expected {
+            return Some(Parting::Left(format!("somebody else wants proxy {} there", member.wanted)));
+        }
+        let ill = !started && member.state != State::Serving;
+        ill.then(|| Parting::Later(format!("it {} before its turn", member.state.words())))
+    }
+
+    /// Notes those that serve with the version wanted.
+    fn welcome_back(&mut self, index: usize) {
+        let (target, now) = (self.target(), self.now);
+        let back = |name: &&String| self.by_name.get(name.as_str()).is_some_and(|m| m.serves(target));
+        let batch = self.batch(index);
+        let names: Vec<String> =
+            batch.started.keys().filter(|n| !batch.done.contains_key(*n)).filter(back).cloned().collect();
+        self.batch_mut(index).done.extend(names.into_iter().map(|name| (name, now)));
+    }
+
+    /// Static health that is lost for good: one that failed, or did not come back in its time.
+    fn failure(&self, index: usize) -> Option<String> {
+        let batch = self.batch(index);
+        let ours = batch.started.iter().filter(|(name, _)| !self.status.left.contains_key(*name));
+        ours.filter_map(|(name, started)| Some((*self.by_name.get(name.as_str())?, *started)))
+            .find_map(|(member, started)| self.failed(member, started, batch.done.contains_key(&member.name)))
+    }
+
+    fn failed(&self, member: &Member, started: Timestamp, back: bool) -> Option<String> {
+        let (name, target) = (&member.name, self.target());
+        let failed = member.state == State::Failed && member.since.is_none_or(|since| since > started);
+        if failed {
+            return Some(format!("{name} failed with proxy {target}: {}", member.message));
+        }
+        let limit = self.change.spec.instance_timeout_seconds;
+        let late = !back && self.now >= plan::later(started, limit);
+        late.then(|| format!("{name} has not come back with proxy {target} in {limit} s: {}", member.message))
+    }
+
+    // ## Waves
+
+    /// Lets go as many as the budgets allow. Recorded first, written afterwards.
+    fn let_go(&mut self, index: usize) {
+        if self.status.phase == ChangePhase::Paused {
+            return self.wait("paused by a person; what is in flight finishes".into(), super::step::LOOK);
+        }
+        match self.admitted(self.batch(index), false) {
+            Ok(names) => {
+                let now = self.now;
+                self.batch_mut(index).started.extend(names.into_iter().map(|name| (name, now)));
+            }
+            Err(findings) => self.unsafe_plan(&findings),
+        }
+    }
+
+    /// Who of `batch` may be let go now, checked independently.
+    pub(super) fn admitted(&self, batch: &Batch, back: bool) -> Result<Vec<String>, Vec<crate::check::Finding>> {
+        let ours = |name: &&String| !self.status.left.contains_key(*name);
+        let waiting: Vec<&str> = batch
+            .instances
+            .iter()
+            .filter(ours)
+            .filter(|name| !batch.started.contains_key(*name))
+            .map(String::as_str)
+            .collect();
+        let in_flight = self.in_flight();
+        let freezes = self.freezes(back);
+        let request = waves::Request {
+            members: &self.world.members,
+            waiting: &waiting,
+            in_flight: &in_flight,
+            budget: &self.change.spec.budget,
+            freezes: &freezes,
+        };
+        let names = waves::admit(&request, self.now);
+        let newly: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let findings = check_wave(&self.world.members, &in_flight, &newly, &self.change.spec.budget);
+        if findings.is_empty() { Ok(names) } else { Err(findings) }
+    }
+
+    /// Everyone that this change has let go, either way, and that is not back.
+    fn in_flight(&self) -> BTreeSet<&str> {
+        let rollback = self.status.rollback.as_ref().map(|r| &r.batch);
+        let out = self
+            .status
+            .batches
+            .iter()
+            .chain(rollback)
+            .flat_map(|batch| batch.started.keys().filter(|name| !batch.done.contains_key(*name)));
+        let returned = |name: &String| rollback.is_some_and(|r| r.done.contains_key(name));
+        let ours = out.filter(|name| !returned(name) && !self.status.left.contains_key(*name));
+        ours.filter_map(|name| self.by_name.get(name.as_str()).map(|m| m.name.as_str())).collect()
+    }
+
+    fn bake_when_complete(&mut self, index: usize) {
+        let left = &self.status.left;
+        let batch = self.batch(index);
+        let complete = batch.instances.iter().all(|n| batch.done.contains_key(n) || left.contains_key(n));
+        if batch.phase != BatchPhase::Changing || !complete {
+            return;
+        }
+        let (number, count) = (batch.number, batch.done.len());
+        let now = self.now;
+        let batch = self.batch_mut(index);
+        batch.phase = BatchPhase::Baking;
+        batch.baking_since = Some(now);
+        self.note("BatchChanged", format!("batch {number}: {count} instances have changed and are watched"), false);
+    }
+
+    // ## Verdict
+
+    fn judge(&mut self, index: usize) {
+        if self.batch(index).done.is_empty() {
+            return self.judge_empty(index);
+        }
+        let mut verdict = self.batch(index).verdict.clone().unwrap_or_else(judge::open_verdict);
+        let groups = self.groups(index);
+        self.observe(&mut verdict, index, &groups);
+        judge::decide(&mut verdict, &self.question(index, groups.len()));
+        let (outcome, reason) = (verdict.outcome, verdict.reason.clone());
+        self.batch_mut(index).verdict = Some(verdict);
+        match outcome {
+            Outcome::Fail => self.fail_batch(index, reason),
+            Outcome::Pass => self.pass_batch(index, reason),
+            Outcome::Inconclusive => self.keep_watching(index, reason),
+        }
+    }
+
+    /// All left, or nobody is back yet.
+    fn judge_empty(&mut self, index: usize) {
+        if self.batch(index).phase == BatchPhase::Baking {
+            self.pass_batch(index, "nobody was left in it".into());
+        } else {
+            let flying = self.batch(index).started.len();
+            self.wait(
+                format!("batch {}: {flying} instances are changing", self.batch(index).number),
+                super::step::LOOK,
+            );
+        }
+    }
+
+    /// Reads whole seconds only: reports of the current one still come in.
+    fn observe(&self, verdict: &mut Verdict, index: usize, groups: &[Group]) {
+        let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
+        let first = self.batch(index).done.values().min().copied().unwrap_or(self.now);
+        let from = verdict.judged_until.unwrap_or_else(|| whole(first));
+        let to = whole(self.now);
+        if to <= from {
+            return;
+        }
+        let spec = &self.change.spec;
+        let bake = self.rung(index).0;
+        let replay = bake.clamp(*REPLAY_SECONDS.start(), *REPLAY_SECONDS.end());
+        let samples = judge::gather(self.telemetry, groups, self.target(), spec.judge.tolerance, replay, (from, to));
+        judge::observe(verdict, &samples);
+        verdict.judged_until = Some(to);
+    }
+
+    /// Bake time and requests wanted.
+    fn rung(&self, index: usize) -> (u64, u64) {
+        let rung = self.change.spec.ladder.get(self.batch(index).rung as usize);
+        rung.map_or((0, 0), |r| (r.bake_seconds, r.min_requests))
+    }
+
+    fn question(&self, index: usize, strata: usize) -> Question {
+        let batch = self.batch(index);
+        let since = batch.baking_since.filter(|_| batch.phase == BatchPhase::Baking);
+        let (bake_seconds, min_requests) = self.rung(index);
+        Question {
+            alpha: self.change.spec.judge.alpha,
+            batch: batch.number,
+            strata,
+            baked_seconds: since.map(|s| u64::try_from(self.now.duration_since(s).as_secs()).unwrap_or(0)),
+            bake_seconds,
+            min_requests,
+            unhealthy: self.unhealthy(index),
+        }
+    }
+
+    /// Post-check on every instance of the batch: version converged, serving, self-check passed.
+    fn unhealthy(&self, index: usize) -> Vec<String> {
+        let ours = self.batch(index).done.keys().filter(|n| !self.status.left.contains_key(*n));
+        let members = ours.filter_map(|n| self.by_name.get(n.as_str()));
+        let words = |m: &&&Member| format!("{} {} with proxy {} {}", m.name, m.state.words(), m.running, m.message);
+        members.filter(|m| !m.serves(self.target())).map(|m| words(&m).trim_end().to_owned()).collect()
+    }
+
+    /// Strata of the batch, one for all metrics: same app, unit, stack and group. All of them from the start, so that
+    /// the number of comparisons does not move while instances come back.
+    fn groups(&self, index: usize) -> Vec<Group> {
+        let batch = self.batch(index);
+        let in_flight = self.in_flight();
+        let mut groups: BTreeMap<Stratum<'_>, Group> = BTreeMap::new();
+        for name in batch.instances.iter().filter(|n| !self.status.left.contains_key(*n)) {
+            let Some(member) = self.by_name.get(name.as_str()) else { continue };
+            let group = groups.entry(stratum(member)).or_insert_with(|| self.group(member, &in_flight));
+            if let (Some(started), Some(done)) = (batch.started.get(name), batch.done.get(name)) {
+                group.treated.push(Treated { name: name.clone(), started: *started, done: *done });
+            }
+        }
+        groups.into_values().collect()
+    }
+
+    fn group(&self, like: &Member, in_flight: &BTreeSet<&str>) -> Group {
+        let unchanged = |m: &&Member| {
+            stratum(m) == stratum(like)
+                && m.state == State::Serving
+                && m.wanted == m.running
+                && m.wanted != self.target()
+                && !in_flight.contains(m.name.as_str())
+        };
+        let control = self.world.members.iter().filter(unchanged).map(|m| m.name.clone()).collect();
+        let named = |n: &str| if n.is_empty() { "-".to_owned() } else { n.to_owned() };
+        let mut words = format!("app={} unit={} stack={}", like.app, named(&like.unit), named(&like.stack));
+        if !like.group.is_empty() {
+            words += &format!(" group={}", like.group);
+        }
+        Group { stratum: words, treated: Vec::new(), control }
+    }
+
+    fn pass_batch(&mut self, index: usize, reason: String) {
+        let now = self.now;
+        let batch = self.batch_mut(index);
+        batch.phase = BatchPhase::Passed;
+        batch.finished_at = Some(now);
+        let number = batch.number;
+        self.note("BatchPassed", format!("batch {number} passed: {reason}"), false);
+        self.again = std::time::Duration::ZERO;
+    }
+
+    fn fail_batch(&mut self, index: usize, reason: String) {
+        let now = self.now;
+        let batch = self.batch_mut(index);
+        batch.phase = BatchPhase::Failed;
+        batch.finished_at = Some(now);
+        let verdict = batch.verdict.get_or_insert_with(judge::open_verdict);
+        (verdict.outcome, verdict.reason) = (Outcome::Fail, reason.clone());
+        let number = batch.number;
+        self.note("BatchFailed", format!("batch {number} failed: {reason}"), true);
+        if self.change.spec.level >= Level::L4 {
+            self.roll_back(format!("batch {number} failed: {reason}"));
+        } else {
+            let hint = "roll back, retry or abort";
+            self.block(BlockReason::BatchFailed, format!("batch {number} failed: {reason}; {hint}"));
+        }
+    }
+
+    fn keep_watching(&mut self, index: usize, reason: String) {
+        let batch = self.batch(index);
+        let (bake, _) = self.rung(index);
+        let limit = bake.saturating_add(self.change.spec.judge.patience_seconds);
+        let out_of_patience = batch.baking_since.is_some_and(|since| self.now >= plan::later(since, limit));
+        let message = format!("batch {}: {reason}", batch.number);
+        if out_of_patience {
+            let hint = "send it traffic and retry, or roll back";
+            return self.block(BlockReason::NoEvidence, format!("{message}; no verdict in {limit} s: {hint}"));
+        }
+        self.wait(message, super::step::LOOK);
+    }
+}
+
+/// Why an instance is not the batch's any more.
+enum Parting {
+    /// For good.
+    Left(String),
+    /// It is planned again when it serves.
+    Later(String),
+}
+
+type Stratum<'m> = (&'m str, &'m str, &'m str, &'m str);
+
+fn stratum(member: &Member) -> Stratum<'_> {
+    (&member.app, &member.unit, &member.stack, &member.group)
+}

@@ -1,0 +1,111 @@
+//! Back to what was before: everything that was let go, in waves as wide as the budgets allow.
+//!
+//! Nothing is judged on the way back, but each instance must pass its own self-check on its previous version; one that
+//! does not stops the roll-back before it takes more out. Protection windows do not hold a roll-back up unless they say
+//! so: what did harm is to go.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, Command};
+
+use super::step::{LOOK, Walk};
+use crate::plan;
+use crate::world::{Member, State};
+
+impl Walk<'_> {
+    pub(super) fn drive_rollback(&mut self) {
+        let Some(mut rollback) = self.status.rollback.clone() else { return };
+        self.forget_the_gone(&rollback.batch);
+        self.welcome_returned(&mut rollback.batch);
+        let failure = self.not_returned(&rollback.batch);
+        let paused = self.change.spec.command == Command::Pause;
+        let admitted = if failure.is_some() || paused { Ok(Vec::new()) } else { self.admitted(&rollback.batch, true) };
+        self.status.rollback = Some(rollback);
+        match (failure, admitted) {
+            (Some(failure), _) => self.block(BlockReason::RollbackFailed, failure),
+            (None, Err(findings)) => self.unsafe_plan(&findings),
+            (None, Ok(names)) => self.return_more(names, paused),
+        }
+    }
+
+    fn forget_the_gone(&mut self, batch: &Batch) {
+        for name in batch.instances.iter().filter(|n| !batch.done.contains_key(*n)) {
+            if let Some(why) = self.parted(name) {
+                self.note("InstanceLeft", format!("{name} left the change: {why}"), true);
+                self.status.left.insert(name.clone(), why);
+            }
+        }
+    }
+
+    fn parted(&self, name: &str) -> Option<String> {
+        if self.status.left.contains_key(name) {
+            return None;
+        }
+        let Some(member) = self.by_name.get(name).filter(|m| m.state != State::Leaving) else {
+            return Some("it is gone or being stopped".into());
+        };
+        let previous = self.status.previous.get(name).is_some_and(|p| *p == member.wanted);
+        let ours = previous || member.wanted == self.target();
+        (!ours).then(|| format!("somebody else wants proxy {} there", member.wanted))
+    }
+
+    /// Notes those that serve their previous version, also those that never left it.
+    fn welcome_returned(&mut self, batch: &mut Batch) {
+        for name in &batch.instances {
+            let previous = self.status.previous.get(name);
+            let member = self.by_name.get(name.as_str());
+            let returned = previous.is_some_and(|p| member.is_some_and(|m| m.serves(p)));
+            if returned && !batch.done.contains_key(name) {
+                batch.started.entry(name.clone()).or_insert(self.now);
+                batch.done.insert(name.clone(), self.now);
+            }
+        }
+    }
+
+    fn not_returned(&self, batch: &Batch) -> Option<String> {
+        let pending = batch.started.iter().filter(|(name, _)| !batch.done.contains_key(*name));
+        let ours = pending.filter(|(name, _)| !self.status.left.contains_key(*name));
+        ours.filter_map(|(name, started)| Some((*self.by_name.get(name.as_str())?, *started)))
+            .find_map(|(member, started)| self.stuck(member, started))
+    }
+
+    fn stuck(&self, member: &Member, started: Timestamp) -> Option<String> {
+        let limit = self.change.spec.instance_timeout_seconds;
+        let failed = member.state == State::Failed && member.since.is_some_and(|since| since > started);
+        let late = self.now >= plan::later(started, limit);
+        (failed || late).then(|| {
+            let (name, wanted) = (&member.name, &member.wanted);
+            format!(
+                "roll-back stopped: {name} does not come back with proxy {wanted}: {}; repair it, then retry",
+                member.message
+            )
+        })
+    }
+
+    fn return_more(&mut self, names: Vec<String>, paused: bool) {
+        let now = self.now;
+        let Some(rollback) = &mut self.status.rollback else { return };
+        rollback.batch.started.extend(names.into_iter().map(|name| (name, now)));
+        let left: BTreeSet<&String> = self.status.left.keys().collect();
+        let ours = || rollback.batch.instances.iter().filter(|n| !left.contains(n));
+        let (total, done) = (ours().count(), ours().filter(|n| rollback.batch.done.contains_key(*n)).count());
+        if done == total {
+            return self.rolled_back(total);
+        }
+        let held = if paused { "; paused by a person, nothing more begins" } else { "" };
+        self.wait(format!("rolling back: {done} of {total} instances are back{held}"), LOOK);
+    }
+
+    fn rolled_back(&mut self, total: usize) {
+        let Some(rollback) = &mut self.status.rollback else { return };
+        rollback.batch.phase = BatchPhase::Passed;
+        rollback.batch.finished_at = Some(self.now);
+        let message = format!(
+            "{total} instances are back on their previous version{}; the reason was: {}",
+            self.left_words(),
+            self.status.rollback.as_ref().map_or("", |r| r.reason.as_str()),
+        );
+        self.end(ChangePhase::RolledBack, "RolledBack", message);
+    }
+}

@@ -1,0 +1,432 @@
+//! The next step of a change: its status after it, and what to say about it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, ChangeStatus, Command, Level, Rollback};
+use weir_model::{Change, FreezeSpec};
+use weir_store::observed::Telemetry;
+
+use super::World;
+use crate::check::{Finding, check};
+use crate::plan::{self, Input, Past, Plan, Planned, Wait};
+use crate::world::Member;
+
+/// Between two looks while something moves or is watched.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks while a person or a window is waited for; changes in the store wake it earlier.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long one instance takes to change, until batches have shown it (seconds).
+const ASSUMED_PACE_SECONDS: u64 = 15;
+
+/// Something that happened, for the events of the change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// One word for programs.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub message: String,
+    /// It calls for attention.
+    pub warning: bool,
+}
+
+/// What a step leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// To be recorded before anything is done.
+    pub status: ChangeStatus,
+    /// What happened.
+    pub notes: Vec<Note>,
+    /// Workloads that are to make new instances with the version wanted.
+    pub settle: Vec<String>,
+    /// When to look again.
+    pub again: Duration,
+}
+
+/// Decides the next step.
+pub fn step(change: &Change, world: &World, telemetry: &Telemetry, now: Timestamp) -> Step {
+    let mut walk = Walk {
+        change,
+        world,
+        telemetry,
+        now,
+        by_name: world.members.iter().map(|m| (m.name.as_str(), m)).collect(),
+        status: change.status.clone(),
+        notes: Vec::new(),
+        settle: Vec::new(),
+        again: LOOK,
+    };
+    walk.status.observed_generation = change.metadata.generation;
+    walk.commands();
+    if walk.status.phase == change.status.phase {
+        walk.go_on();
+    } else {
+        walk.again = Duration::ZERO;
+    }
+    walk.progress();
+    debug_assert!(change.status.phase.may_become(walk.status.phase), "{:?}", (change.status.phase, walk.status.phase));
+    Step { status: walk.status, notes: walk.notes, settle: walk.settle, again: walk.again }
+}
+
+pub(super) struct Walk<'a> {
+    pub change: &'a Change,
+    pub world: &'a World,
+    pub telemetry: &'a Telemetry,
+    pub now: Timestamp,
+    pub by_name: BTreeMap<&'a str, &'a Member>,
+    pub status: ChangeStatus,
+    pub notes: Vec<Note>,
+    pub settle: Vec<String>,
+    pub again: Duration,
+}
+
+impl<'a> Walk<'a> {
+    pub fn target(&self) -> &'a str {
+        self.change.spec.target()
+    }
+
+    /// Says what happens, in the status and in an event.
+    pub fn note(&mut self, reason: &'static str, message: String, warning: bool) {
+        self.status.message.clone_from(&message);
+        self.notes.push(Note { reason, message, warning });
+    }
+
+    /// Says why it waits, in the status only.
+    pub fn wait(&mut self, message: String, again: Duration) {
+        self.status.message = message;
+        self.again = again;
+    }
+
+    pub fn end(&mut self, phase: ChangePhase, reason: &'static str, message: String) {
+        self.status.phase = phase;
+        self.status.finished_at = Some(self.now);
+        self.status.batches.retain(|b| b.phase != BatchPhase::Waiting);
+        self.note(reason, message, phase == ChangePhase::Aborted);
+    }
+
+    pub fn block(&mut self, why: BlockReason, message: String) {
+        let (phase, blocked) = (ChangePhase::Blocked, Some(why));
+        let news = (self.status.phase, self.status.blocked) != (phase, blocked);
+        (self.status.phase, self.status.blocked) = (phase, blocked);
+        if news {
+            self.note("Blocked", message, true);
+        } else {
+            self.wait(message, IDLE);
+        }
+        self.again = IDLE;
+    }
+
+    // ## What a person wants
+
+    fn commands(&mut self) {
+        match (self.change.spec.command, self.status.phase) {
+            (_, phase) if phase.ended() => {}
+            (Command::Abort, _) => self.abort(),
+            (Command::RollBack, _) if self.status.rollback.is_none() => self.roll_back("a person asked for it".into()),
+            (Command::Pause, ChangePhase::Pending | ChangePhase::Running) => {
+                self.status.phase = ChangePhase::Paused;
+                self.note("Paused", "paused: what is in flight finishes, nothing begins".into(), false);
+            }
+            (Command::Run, ChangePhase::Paused) => {
+                self.status.phase = ChangePhase::Running;
+                self.note("Resumed", "goes on".into(), false);
+            }
+            _ => {}
+        }
+        self.retry();
+    }
+
+    fn abort(&mut self) {
+        let changed = self.changed_count();
+        let message = format!(
+            "stopped by a person: {changed} instances run {} and stay so; to undo it, make a change to their previous \
+             version",
+            self.target()
+        );
+        self.end(ChangePhase::Aborted, "Aborted", message);
+    }
+
+    fn changed_count(&self) -> usize {
+        self.status.batches.iter().map(|b| b.done.len()).sum()
+    }
+
+    fn retry(&mut self) {
+        let asked = self.change.spec.retries > self.status.retries;
+        self.status.retries = self.status.retries.max(self.change.spec.retries);
+        if asked && self.status.phase == ChangePhase::Blocked {
+            self.unblock("Retried", "tried again, as a person asked".into());
+        }
+    }
+
+    /// What blocked is judged anew.
+    fn unblock(&mut self, reason: &'static str, message: String) {
+        self.status.blocked = None;
+        self.status.waiting_since = None;
+        let back = self.status.rollback.is_some();
+        self.status.phase = if back { ChangePhase::RollingBack } else { ChangePhase::Running };
+        let now = self.now;
+        let stuck = |b: &&mut Batch| matches!(b.phase, BatchPhase::Changing | BatchPhase::Baking | BatchPhase::Failed);
+        let batches = self.status.batches.iter_mut().chain(self.status.rollback.as_mut().map(|r| &mut r.batch));
+        batches.filter(stuck).for_each(|b| begin_anew(b, now));
+        self.note(reason, message, false);
+    }
+
+    // ## The walk
+
+    fn go_on(&mut self) {
+        match self.status.phase {
+            ChangePhase::Pending | ChangePhase::Running | ChangePhase::Paused => self.forward(),
+            ChangePhase::RollingBack => self.drive_rollback(),
+            ChangePhase::Blocked => self.blocked(),
+            ChangePhase::Succeeded | ChangePhase::RolledBack | ChangePhase::Aborted => {}
+        }
+    }
+
+    fn blocked(&mut self) {
+        self.again = IDLE;
+        if self.status.blocked == Some(BlockReason::ReleaseMissing) && self.world.released {
+            self.unblock("Unblocked", format!("there is a Release of proxy {} now", self.target()));
+            self.again = LOOK;
+        }
+    }
+
+    fn forward(&mut self) {
+        let running = |b: &Batch| matches!(b.phase, BatchPhase::Changing | BatchPhase::Baking);
+        match self.status.batches.iter().position(running) {
+            Some(index) => self.drive(index),
+            None if self.status.phase == ChangePhase::Paused => self.wait("paused by a person".into(), IDLE),
+            None => self.next_batch(),
+        }
+    }
+
+    // ## Between batches
+
+    fn next_batch(&mut self) {
+        if let Some(rival) = self.world.rival.clone().filter(|_| self.status.started_at.is_none()) {
+            return self.wait(format!("waits for change/{rival}, which is about the same instances"), IDLE);
+        }
+        let past = self.past();
+        let input = self.input(&past);
+        let plan = plan::plan(&input, self.now);
+        if plan.batches.is_empty() && plan.deferred.is_empty() {
+            return self.complete();
+        }
+        if !self.world.released {
+            let target = self.target();
+            let message =
+                format!("there is no Release of proxy {target}: apply one, the change then goes on by itself");
+            return self.block(BlockReason::ReleaseMissing, message);
+        }
+        let findings = check(&input, &plan, self.now);
+        if !findings.is_empty() {
+            return self.unsafe_plan(&findings);
+        }
+        self.forecast(&plan);
+        match plan.batches.first() {
+            Some(first) if first.start <= self.now => self.begin_if_approved(first),
+            _ => self.wait_for_deferred(&plan),
+        }
+    }
+
+    pub fn unsafe_plan(&mut self, findings: &[Finding]) {
+        let first = findings.first().map(ToString::to_string).unwrap_or_default();
+        let message =
+            format!("the plan breaks a rule and was not carried out ({first}); please report this as a defect of Weir");
+        self.block(BlockReason::PlanUnsafe, message);
+    }
+
+    /// What passed batches have changed, and who has left.
+    fn past(&self) -> Past {
+        let passed = self.status.batches.iter().filter(|b| b.phase == BatchPhase::Passed);
+        let left: BTreeSet<String> = self.status.left.keys().cloned().collect();
+        let changed = passed.flat_map(|b| b.done.keys()).filter(|name| !left.contains(*name)).cloned().collect();
+        Past { changed, left }
+    }
+
+    fn input<'p>(&self, past: &'p Past) -> Input<'p>
+    where
+        'a: 'p,
+    {
+        let spec = &self.change.spec;
+        Input {
+            target: spec.target(),
+            ladder: &spec.ladder,
+            budget: &spec.budget,
+            freezes: &self.world.freezes,
+            members: &self.world.members,
+            past,
+            pace_seconds: self.pace_seconds(),
+        }
+    }
+
+    /// Mean time of an instance from being let go to being back.
+    fn pace_seconds(&self) -> u64 {
+        let took =
+            |b: &Batch, name: &String, done: Timestamp| Some(done.duration_since(*b.started.get(name)?).as_secs());
+        let times: Vec<i64> = self
+            .status
+            .batches
+            .iter()
+            .flat_map(|b| b.done.iter().filter_map(|(name, done)| took(b, name, *done)))
+            .collect();
+        let mean = times.iter().sum::<i64>().checked_div(times.len() as i64);
+        mean.map_or(ASSUMED_PACE_SECONDS, |seconds| u64::try_from(seconds).unwrap_or(1).max(1))
+    }
+
+    /// Shows the batches to come; keeps what is shown while the same instances are in them.
+    fn forecast(&mut self, plan: &Plan) {
+        let shown = self.status.batches.iter().filter(|b| b.phase == BatchPhase::Waiting).map(|b| &b.instances);
+        if shown.eq(plan.batches.iter().map(|b| &b.instances)) {
+            return;
+        }
+        self.status.batches.retain(|b| b.phase != BatchPhase::Waiting);
+        let first = self.status.batches.len() as u32 + 1;
+        self.status.batches.extend((first..).zip(&plan.batches).map(|(number, planned)| waiting(number, planned)));
+    }
+
+    fn begin_if_approved(&mut self, planned: &Planned) {
+        let Some(index) = self.status.batches.iter().position(|b| b.phase == BatchPhase::Waiting) else { return };
+        let number = self.status.batches[index].number;
+        if self.change.spec.level == Level::L2 && self.change.spec.approved_batch < number {
+            let name = self.change.name();
+            return self.wait(format!("batch {number} waits for approval: weir change approve {name}"), IDLE);
+        }
+        self.begin(index, planned);
+    }
+
+    fn begin(&mut self, index: usize, planned: &Planned) {
+        self.status.phase = ChangePhase::Running;
+        self.status.started_at.get_or_insert(self.now);
+        self.status.waiting_since = None;
+        for name in &planned.instances {
+            let Some(member) = self.by_name.get(name.as_str()) else { continue };
+            self.status.previous.entry(name.clone()).or_insert_with(|| member.wanted.clone());
+        }
+        let batch = &mut self.status.batches[index];
+        *batch = Batch { phase: BatchPhase::Changing, started_at: Some(self.now), ..waiting(batch.number, planned) };
+        let message = format!("batch {} begins: {}", batch.number, planned.why);
+        self.note("BatchStarted", message, false);
+        self.drive(index);
+    }
+
+    fn complete(&mut self) {
+        let target = self.target();
+        let total = self.world.members.iter().filter(|m| m.in_scope).count();
+        if !self.world.unsettled.is_empty() {
+            self.settle.clone_from(&self.world.unsettled);
+            return self.wait(format!("new instances are to come with proxy {target} too"), LOOK);
+        }
+        let message = match (total, self.changed_count()) {
+            (0, _) => "nothing to do: no instance that Weir runs is in scope".to_owned(),
+            (_, 0) => format!("nothing to do: all {total} instances in scope want proxy {target} already"),
+            (_, changed) => format!("{changed} instances run proxy {target}{}", self.left_words()),
+        };
+        self.end(ChangePhase::Succeeded, "Succeeded", message);
+    }
+
+    pub fn left_words(&self) -> String {
+        match self.status.left.len() {
+            0 => String::new(),
+            n => format!("; {n} left the change on the way, see status.left"),
+        }
+    }
+
+    fn wait_for_deferred(&mut self, plan: &Plan) {
+        let windows = plan.deferred.iter().filter(|d| matches!(d.wait, Wait::Window { .. })).count();
+        if let (0, Some(first)) = (windows, plan.deferred.first()) {
+            let Wait::Health(why) = &first.wait else { return };
+            let message = format!("{} instances in scope do not serve; {}: {why}", plan.deferred.len(), first.instance);
+            return self.wait_for_health(message);
+        }
+        self.status.waiting_since = None;
+        let until = plan.batches.first().map(|b| format!(", until {}", b.start)).unwrap_or_default();
+        let reason = plan.deferred.iter().find_map(|d| match &d.wait {
+            Wait::Window { reason, .. } => Some(reason.as_str()),
+            Wait::Health(_) => None,
+        });
+        let reason = reason.unwrap_or_default();
+        self.wait(format!("{windows} instances wait for a protection window ({reason}){until}"), IDLE);
+    }
+
+    fn wait_for_health(&mut self, message: String) {
+        let since = *self.status.waiting_since.get_or_insert(self.now);
+        if self.now >= plan::later(since, self.change.spec.judge.patience_seconds) {
+            let hint = "repair or remove them and retry, or abort to leave them as they are";
+            return self.block(BlockReason::Unreachable, format!("{message}; {hint}"));
+        }
+        self.wait(message, LOOK);
+    }
+
+    // ## Roll-back
+
+    /// Turns round: everything that was let go returns to its previous version.
+    pub fn roll_back(&mut self, reason: String) {
+        let started = self.status.batches.iter().flat_map(|b| b.started.keys());
+        let mut names: Vec<String> = started.filter(|name| !self.status.left.contains_key(*name)).cloned().collect();
+        // Those that are out anyway go first: it costs nothing.
+        names.sort_by_key(|name| {
+            (self.by_name.get(name.as_str()).is_none_or(|m| m.state == crate::world::State::Serving), name.clone())
+        });
+        self.status.batches.retain(|b| b.phase != BatchPhase::Waiting);
+        self.status.batches.iter_mut().filter(|b| b.finished_at.is_none()).for_each(|b| b.finished_at = Some(self.now));
+        self.status.blocked = None;
+        let why = format!("all {} instances that were let go, as many at a time as the budgets allow", names.len());
+        self.status.phase = ChangePhase::RollingBack;
+        self.note("RollingBack", format!("{} instances roll back: {reason}", names.len()), true);
+        let batch = Batch {
+            number: 1,
+            instances: names,
+            why,
+            phase: BatchPhase::Changing,
+            started_at: Some(self.now),
+            ..Batch::default()
+        };
+        self.status.rollback = Some(Rollback { reason, batch });
+    }
+
+    /// Windows that hold for what happens now.
+    pub fn freezes(&self, back: bool) -> Vec<FreezeSpec> {
+        self.world.freezes.iter().filter(|f| !back || f.roll_backs_too).cloned().collect()
+    }
+
+    fn progress(&mut self) {
+        let (total, done) = match &self.status.rollback {
+            Some(rollback) => (rollback.batch.instances.len(), rollback.batch.done.len()),
+            None => {
+                let scope = || self.world.members.iter().filter(|m| m.in_scope);
+                let target = self.target();
+                (scope().count(), scope().filter(|m| m.wanted == target && m.running == target).count())
+            }
+        };
+        let batches = || self.status.batches.iter();
+        let current = batches().rfind(|b| b.phase != BatchPhase::Waiting);
+        let moving = self.status.rollback.as_ref().map(|r| &r.batch).or(current);
+        let in_flight = moving.map_or(0, |b| b.started.keys().filter(|n| !b.done.contains_key(*n)).count());
+        let progress = &mut self.status.progress;
+        (progress.total, progress.done, progress.in_flight) = (total as u32, done as u32, in_flight as u32);
+        progress.batch = current.map_or(0, |b| b.number);
+        progress.batches = self.status.batches.len() as u32;
+    }
+}
+
+fn waiting(number: u32, planned: &Planned) -> Batch {
+    Batch {
+        number,
+        rung: planned.rung as u32,
+        instances: planned.instances.clone(),
+        why: planned.why.clone(),
+        forecast_start: Some(planned.start),
+        forecast_end: Some(planned.end),
+        ..Batch::default()
+    }
+}
+
+/// Those that are not back get their time again, and the evidence is gathered anew.
+fn begin_anew(batch: &mut Batch, now: Timestamp) {
+    batch.phase = BatchPhase::Changing;
+    batch.verdict = None;
+    batch.finished_at = None;
+    batch.baking_since = None;
+    batch.started.values_mut().chain(batch.done.values_mut()).for_each(|at| *at = now);
+}

@@ -1,0 +1,174 @@
+//! Why a change waits, was blocked, or ended as it did, for a person who has just come to it.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, ChangeSpec, Evidence, Verdict};
+use weir_model::{Change, Freeze, FreezeSpec, Instance};
+use weir_store::{Store, typed};
+
+/// Entries of a list before "and so on".
+const LISTED: usize = 5;
+
+/// Explains `change`: where it is and why, what its batches found, who was left out, what a person can do.
+pub fn explain(change: &Change, instances: &[Instance], freezes: &[Freeze], now: Timestamp) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    headline(out, change, now);
+    change.status.batches.iter().filter(|b| b.phase != BatchPhase::Waiting).for_each(|b| batch(out, b));
+    if let Some(rollback) = &change.status.rollback {
+        line(
+            out,
+            &format!(
+                "Roll-back: {} of {} instances are back. It began because {}.",
+                rollback.batch.done.len(),
+                rollback.batch.instances.len(),
+                rollback.reason
+            ),
+        );
+    }
+    in_flight(out, change, instances);
+    forecast(out, change);
+    windows(out, change, instances, freezes, now);
+    left(out, change);
+    line(out, &advice(change));
+    text
+}
+
+/// Reads what is needed and explains the change `name`; `None`: there is no such change.
+///
+/// # Errors
+/// Those of the store.
+pub async fn explain_stored(store: &dyn Store, name: &str, now: Timestamp) -> weir_store::Result<Option<String>> {
+    let Some(change) = typed::get::<ChangeSpec>(store, name).await? else { return Ok(None) };
+    let instances = typed::list(store).await?.0;
+    let freezes = typed::list::<FreezeSpec>(store).await?.0;
+    Ok(Some(explain(&change, &instances, &freezes, now)))
+}
+
+fn line(out: &mut String, text: &str) {
+    if !text.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{text}");
+    }
+}
+
+fn headline(out: &mut String, change: &Change, now: Timestamp) {
+    let (status, progress) = (&change.status, &change.status.progress);
+    let target = change.spec.target();
+    line(
+        out,
+        &format!(
+            "{} brings proxy {target}: {:?}, {} of {} instances.",
+            change.key(),
+            status.phase,
+            progress.done,
+            progress.total
+        ),
+    );
+    line(out, &status.message);
+    if let Some(started) = status.started_at {
+        let until = status.finished_at.unwrap_or(now);
+        line(out, &format!("It began {started} and has taken {} s.", until.duration_since(started).as_secs()));
+    }
+}
+
+fn batch(out: &mut String, batch: &Batch) {
+    let (done, all) = (batch.done.len(), batch.instances.len());
+    line(out, &format!("Batch {}: {:?}, {done} of {all} instances changed. {}.", batch.number, batch.phase, batch.why));
+    if let Some(verdict) = &batch.verdict {
+        line(out, &format!("  verdict: {:?}, {}", verdict.outcome, verdict.reason));
+        telling(verdict).for_each(|e| line(out, &evidence(e)));
+        verdict.excluded.iter().take(LISTED).for_each(|e| line(out, &format!("  not compared: {e}")));
+    }
+}
+
+/// Comparisons in which anything happened, the strongest first.
+fn telling(verdict: &Verdict) -> impl Iterator<Item = &Evidence> {
+    let mut telling: Vec<&Evidence> =
+        verdict.evidence.iter().filter(|e| e.treated_events + e.control_events > 0).collect();
+    telling.sort_by(|a, b| b.log_e.total_cmp(&a.log_e));
+    telling.into_iter().take(LISTED)
+}
+
+fn evidence(e: &Evidence) -> String {
+    format!(
+        "  {} on {}: {} of {} changed, {} of {} compared with ({}); evidence for harm 10^{:.1}",
+        e.metric,
+        e.stratum,
+        e.treated_events,
+        e.treated_requests,
+        e.control_events,
+        e.control_requests,
+        e.compared_with,
+        e.log_e / std::f64::consts::LN_10,
+    )
+}
+
+fn in_flight(out: &mut String, change: &Change, instances: &[Instance]) {
+    let status = &change.status;
+    if status.phase.ended() {
+        return;
+    }
+    let back = status.rollback.iter().map(|r| &r.batch);
+    let flying: Vec<&String> = match &status.rollback {
+        Some(_) => back.flat_map(moving).collect(),
+        None => status.batches.iter().flat_map(moving).collect(),
+    };
+    let named = |name: &&&String| instances.iter().find(|i| i.name() == **name);
+    for instance in flying.iter().filter_map(|name| named(&name)).take(LISTED) {
+        let status = &instance.status;
+        line(out, &format!("In flight: {} is {:?}. {}", instance.name(), status.phase, status.message));
+    }
+}
+
+fn moving(batch: &Batch) -> impl Iterator<Item = &String> {
+    batch.started.keys().filter(|name| !batch.done.contains_key(*name))
+}
+
+fn forecast(out: &mut String, change: &Change) {
+    let waiting: Vec<&Batch> = change.status.batches.iter().filter(|b| b.phase == BatchPhase::Waiting).collect();
+    let Some(last) = waiting.last() else { return };
+    let instances: usize = waiting.iter().map(|b| b.instances.len()).sum();
+    let end = last.forecast_end.map(|end| format!("; forecast end {end}")).unwrap_or_default();
+    line(out, &format!("To come: {} batches with {instances} instances{end}.", waiting.len()));
+}
+
+fn windows(out: &mut String, change: &Change, instances: &[Instance], freezes: &[Freeze], now: Timestamp) {
+    if change.status.phase.ended() {
+        return;
+    }
+    let target = change.spec.target();
+    let ahead =
+        |i: &&Instance| change.spec.scope.matches(&i.spec, &i.metadata.labels) && i.spec.proxy_version != target;
+    for freeze in freezes {
+        let held =
+            instances.iter().filter(ahead).filter(|i| freeze.spec.forbids(&i.spec.app, &i.spec.unit, now)).count();
+        if held > 0 {
+            let until = freeze.spec.until.map_or("until it is deleted".to_owned(), |until| format!("until {until}"));
+            line(out, &format!("{} holds {held} instances {until}: {}.", freeze.key(), freeze.spec.reason));
+        }
+    }
+}
+
+fn left(out: &mut String, change: &Change) {
+    change.status.left.iter().take(LISTED).for_each(|(name, why)| line(out, &format!("Left: {name}, {why}.")));
+}
+
+fn advice(change: &Change) -> String {
+    let name = change.name();
+    let command = |verb: &str| format!("weir change {verb} {name}");
+    match (change.status.phase, change.status.blocked) {
+        (ChangePhase::Blocked, Some(BlockReason::ReleaseMissing)) => {
+            format!("Next: apply a Release of proxy {}; the change then goes on by itself.", change.spec.target())
+        }
+        (ChangePhase::Blocked, Some(BlockReason::RollbackFailed)) => {
+            format!("Next: repair the instance, then `{}`.", command("retry"))
+        }
+        (ChangePhase::Blocked, _) => {
+            format!("Next: `{}`, `{}` or `{}`.", command("rollback"), command("retry"), command("abort"))
+        }
+        (ChangePhase::Paused, _) => format!("Next: `{}` or `{}`.", command("resume"), command("rollback")),
+        _ => String::new(),
+    }
+}
