@@ -1,0 +1,133 @@
+//! Real Envoy runs from Weir's control plane: it takes listeners, routes, clusters and endpoints from it, state of the
+//! world or delta, proxies requests to instances that joined, and follows when they change, without a failed request.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use weir_testkit::{LONG, Process, TempDir, Weir, eventually, http, net, peers};
+
+use crate::joined::join;
+
+#[test]
+fn by_state_of_the_world() {
+    follows_endpoints("GRPC");
+}
+
+#[test]
+fn by_delta() {
+    follows_endpoints("DELTA_GRPC");
+}
+
+fn follows_endpoints(api_type: &str) {
+    let weir = Weir::start_with(&["--insecure-loopback"]);
+    let first = join(&weir, "stock", "stock-a", "http_server.py");
+    let envoy = Envoy::start(&weir, api_type);
+    envoy.eventually_answers("stock-a");
+
+    let _second = join(&weir, "stock", "stock-b", "http_server.py");
+    envoy.eventually_answers("stock-b");
+
+    first.terminate();
+    envoy.settles_on("stock-b");
+    envoy.is_shown_as_acknowledging(&weir);
+}
+
+/// A running Envoy which offers `stock` locally, as the sidecar of an app `front` would.
+struct Envoy {
+    _process: Process,
+    _folder: TempDir,
+    stock: SocketAddr,
+}
+
+impl Envoy {
+    fn start(weir: &Weir, api_type: &str) -> Envoy {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let (stock, inbound) = (net::free_address(), net::free_address());
+        let file = folder.path().join("envoy.json");
+        let bootstrap = bootstrap(weir.xds(), api_type, stock, inbound);
+        fs::write(&file, bootstrap.to_string()).expect("a temporary file can be written");
+        let file = file.to_string_lossy();
+        let flags = ["--concurrency", "1", "--log-level", "warning", "--disable-hot-restart", "-c", &file];
+        let process = Process::start("envoy", peers::envoy(), &flags);
+        Envoy { _process: process, _folder: folder, stock }
+    }
+
+    /// Once Envoy serves, every request must succeed, whoever answers.
+    fn eventually_answers(&self, name: &str) {
+        let mut served = false;
+        eventually(&format!("{name} answers through Envoy"), LONG, || {
+            let seen = self.ask(&mut served)?;
+            if seen == name { Ok(()) } else { Err(format!("{seen} answers")) }
+        });
+    }
+
+    /// Only `name` answers any more, and no request failed on the way.
+    fn settles_on(&self, name: &str) {
+        const IN_A_ROW: usize = 50;
+        let (mut served, mut in_a_row) = (true, 0);
+        eventually(&format!("only {name} answers through Envoy"), LONG, || {
+            in_a_row = if self.ask(&mut served)? == name { in_a_row + 1 } else { 0 };
+            if in_a_row >= IN_A_ROW { Ok(()) } else { Err(format!("{in_a_row} in a row")) }
+        });
+    }
+
+    /// `Err` while it does not serve yet.
+    fn ask(&self, served: &mut bool) -> Result<String, String> {
+        let answer = http::send(self.stock, "GET", "/", &[("Host", "stock")], b"");
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                *served = true;
+                Ok(answer.text())
+            }
+            other if *served => panic!("a request failed during a planned change: {other:?}"),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    fn is_shown_as_acknowledging(&self, weir: &Weir) {
+        let shown = weir.ok(&["proxies", "-o", "json"]);
+        assert!(shown.contains("envoy-front"), "{shown}");
+        assert!(!shown.contains("rejected\": \""), "nothing was rejected: {shown}");
+    }
+}
+
+fn bootstrap(xds: SocketAddr, api_type: &str, stock: SocketAddr, inbound: SocketAddr) -> Value {
+    let upstreams = json!([{ "app": "stock", "listen": stock.to_string() }]);
+    let metadata = json!({ "weir": {
+        "app": "front", "unit": "", "address": inbound.ip().to_string(), "port": inbound.port(), "appPort": 0,
+        "upstreams": upstreams
+    }});
+    let ads = json!({ "resource_api_version": "V3", "ads": {} });
+    json!({
+        "node": { "id": "envoy-front", "cluster": "front", "metadata": metadata },
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": api_type,
+                "transport_api_version": "V3",
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "weir" } }]
+            },
+            "lds_config": ads,
+            "cds_config": ads
+        },
+        "static_resources": { "clusters": [control_plane(xds)] }
+    })
+}
+
+/// The cluster by which Envoy reaches xDS: HTTP/2 in clear text.
+fn control_plane(xds: SocketAddr) -> Value {
+    let address = json!({ "socket_address": { "address": xds.ip().to_string(), "port_value": xds.port() } });
+    let endpoint = json!({ "endpoint": { "address": address } });
+    json!({
+        "name": "weir",
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {} }
+            }
+        },
+        "load_assignment": { "cluster_name": "weir", "endpoints": [{ "lb_endpoints": [endpoint] }] }
+    })
+}

@@ -1,0 +1,166 @@
+//! What others' clients and servers say to each other goes through the proxy unchanged: gRPC with streams, errors and
+//! trailers; WebSocket; HTTP/2 from curl to an HTTP/1.1 nginx, with bodies larger than any buffer.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use weir_testkit::{LONG, Process, TempDir, binary, net, peers};
+
+#[test]
+fn grpc_streams_errors_and_trailers() {
+    let upstream = net::free_address();
+    let mut server = Process::spawn("gRPC server", python("grpc_server.py").args([&upstream.to_string(), "one"]));
+    server.wait_line("serving");
+    let proxy = Proxy::start("Http2", upstream);
+    let mut calls = Process::spawn("gRPC client", python("grpc_calls.py").args([&proxy.address(), "one"]));
+    assert!(calls.wait_exit(LONG).success(), "{:?}", calls.output());
+}
+
+#[test]
+fn websocket_passes_through() {
+    let upstream = net::free_address();
+    let mut server = Process::spawn("WebSocket server", node().args(["serve", &upstream.to_string()]));
+    server.wait_line("serving");
+    let proxy = Proxy::start("Http1", upstream);
+    let url = format!("ws://{}/echo", proxy.address());
+    let mut client = Process::spawn("WebSocket client", node().args(["check", &url]));
+    assert!(client.wait_exit(LONG).success(), "{:?}", client.output());
+}
+
+#[test]
+fn curl_and_nginx_exchange_large_bodies() {
+    let nginx = Nginx::start();
+    let proxy = Proxy::start("Http1", nginx.address);
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let got = folder.path().join("got");
+        curl(&[version, "--output", &text(&got), &format!("http://{}/large", proxy.address())]);
+        assert!(fs::read(&got).expect("curl wrote it") == large(), "{version}: the download changed");
+        let put = ["--upload-file", &text(&nginx.file("large"))];
+        curl(&[&[version], &put[..], &[&format!("http://{}/put/{version}", proxy.address())]].concat());
+        let stored = nginx.file("put").join(version);
+        assert!(fs::read(stored).expect("nginx stored it") == large(), "{version}: the upload changed");
+    }
+}
+
+/// A proxy from a static file: everything goes to one upstream.
+struct Proxy {
+    _process: Process,
+    _folder: TempDir,
+    listener: SocketAddr,
+}
+
+impl Proxy {
+    fn start(upstream_protocol: &str, upstream: SocketAddr) -> Proxy {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let (listener, admin) = (net::free_address(), net::free_address());
+        let file = folder.path().join("weir.yaml");
+        let config = config(listener, upstream_protocol, upstream);
+        fs::write(&file, config.to_string()).expect("a temporary file can be written");
+        let flags = ["--config", &text(&file), "--admin", &admin.to_string()];
+        let mut process = Process::start("weir-proxy", binary("weir-proxy"), &flags);
+        process.wait_http(admin, "/ready");
+        Proxy { _process: process, _folder: folder, listener }
+    }
+
+    fn address(&self) -> String {
+        self.listener.to_string()
+    }
+}
+
+fn config(listener: SocketAddr, upstream_protocol: &str, upstream: SocketAddr) -> Value {
+    let forward = json!({ "clusters": [{ "cluster": "upstream" }], "timeoutMs": 0 });
+    let routes = json!([{ "action": { "forward": forward } }]);
+    json!({
+        "listeners": [{ "name": "all", "bind": listener.to_string(), "routes": "all" }],
+        "routeTables": [{ "name": "all", "hosts": [{ "name": "all", "domains": ["*"], "routes": routes }] }],
+        "clusters": [{
+            "name": "upstream",
+            "protocol": upstream_protocol,
+            "endpoints": [{ "address": upstream.to_string() }]
+        }]
+    })
+}
+
+/// nginx that serves `/large` and stores what is put under `/put/`.
+struct Nginx {
+    _process: Process,
+    folder: TempDir,
+    address: SocketAddr,
+}
+
+impl Nginx {
+    fn start() -> Nginx {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let address = net::free_address();
+        fs::write(folder.path().join("large"), large()).expect("a temporary file can be written");
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, nginx_config(folder.path(), address)).expect("a temporary file can be written");
+        let flags = ["-c", &text(&file), "-g", "daemon off;"];
+        let mut process = Process::start("nginx", peers::program("nginx", "nginx-light"), &flags);
+        process.wait_http(address, "/small");
+        Nginx { _process: process, folder, address }
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// One process, so that files in the private folder are read and written by who started it.
+fn nginx_config(folder: &Path, address: SocketAddr) -> String {
+    let folder = folder.display();
+    format!(
+        "master_process off;
+pid {folder}/pid;
+error_log stderr warn;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_max_body_size 100m;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen {address};
+    root {folder};
+    location = /small {{ return 200 small; }}
+    location /put/ {{ dav_methods PUT; create_full_put_path on; }}
+  }}
+}}
+"
+    )
+}
+
+/// 20 MiB that do not repeat with any power of two, so that a lost or doubled piece shows.
+fn large() -> Vec<u8> {
+    (0..20u32 << 20).map(|at| (at % 251) as u8).collect()
+}
+
+fn curl(arguments: &[&str]) {
+    let mut command = Command::new(peers::program("curl", "curl"));
+    command.args(["--silent", "--show-error", "--fail", "--max-time", "60"]).args(arguments);
+    let output = command.output().expect("curl starts");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new(peers::python());
+    command.arg(peers::script(script));
+    command
+}
+
+fn node() -> Command {
+    let mut command = Command::new(peers::program("node", "nodejs"));
+    command.arg(peers::script("websocket.js")).env("NODE_PATH", peers::node_folder().join("node_modules"));
+    command
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
