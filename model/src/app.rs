@@ -22,7 +22,11 @@ pub struct AppSpec {
     pub protocol: Protocol,
     /// How callers choose among its instances.
     pub balance: Balance,
-    /// Longest time for a request where no Route says otherwise (milliseconds).
+    /// Header whose value ring hash hashes; empty, or absent in a request: the caller's address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hash_header: String,
+    /// Longest time for a request where no Route says otherwise (milliseconds). Not for gRPC, where each call carries
+    /// its own deadline.
     pub timeout_ms: u64,
 }
 
@@ -33,6 +37,7 @@ impl Default for AppSpec {
             tier: 3,
             protocol: Protocol::Http1,
             balance: Balance::RoundRobin,
+            hash_header: String::new(),
             timeout_ms: 15_000,
         }
     }

@@ -1,0 +1,221 @@
+//! Who has acknowledged which endpoints: the evidence on which an instance counts as unpublished.
+//!
+//! An instance may stop only when nobody will send it another request. That is so once every caller has acknowledged
+//! endpoints without it. Callers are:
+//! - streams that ask for endpoints of the instance's app: they must have acknowledged a world that is new enough;
+//! - streams that have only just opened: a proxy that reconnects still routes by what it had before, so one that is
+//!   known to call the app must first ask for its endpoints, and any other gets a moment to do so;
+//! - proxies whose stream has broken, and, after a restart of the control plane, all that the store knows to be alive:
+//!   they serve on with what they have, so they are given time to come back.
+//!
+//! The last is what lets the control plane die in the middle of an upgrade without a failed request. A caller that does
+//! not answer holds an upgrade up, but not for ever: then the instance counts as unpublished with a warning that names it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::index::Leaving;
+use crate::names::SEPARATOR;
+use crate::options::Options;
+
+/// Most departed callers remembered.
+const MAX_DEPARTED: usize = 100_000;
+
+/// Acknowledgements of all streams.
+#[derive(Debug, Default)]
+pub struct Board {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    callers: HashMap<u64, Caller>,
+    departed: Vec<Caller>,
+}
+
+/// One caller, connected or departed.
+#[derive(Debug, Clone)]
+struct Caller {
+    node: String,
+    sidecar: bool,
+    /// Connected since, or departed at.
+    since: Instant,
+    /// Apps it is known to call.
+    calls: BTreeSet<String>,
+    /// Clusters whose endpoints it asks for, and the world sequence it has acknowledged.
+    clusters: BTreeMap<Arc<str>, u64>,
+}
+
+/// What is known of an instance that leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Some callers may still send it requests.
+    Waiting,
+    /// None will; so many were asked.
+    Acknowledged(usize),
+    /// Time is up; these have not answered.
+    TimedOut(Vec<String>),
+}
+
+/// The times a verdict depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Now.
+    pub now: Instant,
+    /// Start of this process.
+    pub started: Instant,
+    /// When this process first saw the instance leave.
+    pub noticed: Instant,
+}
+
+impl Board {
+    /// A stream has opened. It takes the place of one of the same node that departed.
+    pub fn join(&self, stream: u64, node: &str, sidecar: bool, now: Instant) {
+        let caller =
+            Caller { node: node.to_owned(), sidecar, since: now, calls: BTreeSet::new(), clusters: BTreeMap::new() };
+        let mut state = self.lock();
+        if let Some(at) = state.departed.iter().position(|d| d.node == node) {
+            let before = state.departed.swap_remove(at);
+            let caller = Caller { calls: before.calls, ..caller };
+            state.callers.insert(stream, caller);
+        } else {
+            state.callers.insert(stream, caller);
+        }
+    }
+
+    /// A stream has ended. Its proxy may well serve on.
+    pub fn leave(&self, stream: u64, now: Instant) {
+        let mut state = self.lock();
+        if let Some(caller) = state.callers.remove(&stream).filter(|c| !c.clusters.is_empty() || !c.calls.is_empty()) {
+            if state.departed.len() < MAX_DEPARTED {
+                state.departed.push(Caller { since: now, ..caller });
+            }
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Callers that were there before this process: expected back.
+    pub fn expect(&self, callers: impl IntoIterator<Item = (String, BTreeSet<String>)>, now: Instant) {
+        let mut state = self.lock();
+        for (node, calls) in callers {
+            let connected = state.callers.values().any(|c| c.node == node);
+            if !connected && !calls.is_empty() && state.departed.len() < MAX_DEPARTED {
+                state.departed.push(Caller { node, sidecar: true, since: now, calls, clusters: BTreeMap::new() });
+            }
+        }
+    }
+
+    /// Apps that a stream's node is known to call.
+    pub fn calls(&self, stream: u64, calls: BTreeSet<String>) {
+        if let Some(caller) = self.lock().callers.get_mut(&stream) {
+            caller.calls = calls;
+        }
+    }
+
+    /// What a stream asks for and has acknowledged ([`crate::session::Output::acknowledged`]).
+    pub fn acknowledge(&self, stream: u64, clusters: Vec<(Arc<str>, Option<u64>)>) {
+        if clusters.is_empty() {
+            return;
+        }
+        if let Some(caller) = self.lock().callers.get_mut(&stream) {
+            for (name, seq) in clusters {
+                match seq {
+                    Some(seq) => drop(caller.clusters.insert(name, seq)),
+                    None => drop(caller.clusters.remove(&name)),
+                }
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    /// Resolves when a verdict may have changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// May the instance stop? `alive` says of a departed caller whether it is in the store and not known to be dead.
+    pub fn decide(
+        &self,
+        leaving: &Leaving,
+        times: Times,
+        options: &Options,
+        alive: impl Fn(&str) -> Option<bool>,
+    ) -> Verdict {
+        let Some(need) = &leaving.need else { return Verdict::Waiting };
+        let mut state = self.lock();
+        state.departed.retain(|d| times.now < d.since + options.reconnect_grace);
+        let missing: BTreeSet<&str> = state.missing(&leaving.app, need, times.now, options, alive).collect();
+        if times.now < times.started + options.settle {
+            return Verdict::Waiting;
+        }
+        if missing.is_empty() {
+            let asked = state.callers.values().filter(|c| c.of_app(&leaving.app).next().is_some()).count();
+            return Verdict::Acknowledged(asked);
+        }
+        if times.now < times.noticed + options.unpublish_timeout {
+            return Verdict::Waiting;
+        }
+        Verdict::TimedOut(missing.into_iter().map(str::to_owned).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Nodes that may still call the app by what they had before.
+    fn missing<'a>(
+        &'a self,
+        app: &'a str,
+        need: &'a BTreeMap<String, u64>,
+        now: Instant,
+        options: &'a Options,
+        alive: impl Fn(&str) -> Option<bool> + 'a,
+    ) -> impl Iterator<Item = &'a str> + 'a {
+        let connected = self.callers.values().filter(move |c| !c.knows(app, need, now, options));
+        let gone = move |d: &&Caller| match alive(&d.node) {
+            Some(alive) => !alive,
+            None => d.sidecar,
+        };
+        let departed = self.departed.iter().filter(move |d| d.may_call(app, need)).filter(move |d| !gone(d));
+        connected.chain(departed).map(|c| c.node.as_str())
+    }
+}
+
+impl Caller {
+    /// The app's clusters it asks for, with what it has acknowledged.
+    fn of_app<'a>(&'a self, app: &'a str) -> impl Iterator<Item = (&'a Arc<str>, u64)> + 'a {
+        let whole = self.clusters.get_key_value(app).into_iter();
+        let prefix = format!("{app}{SEPARATOR}");
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let groups: Vec<_> =
+            self.clusters.range::<str, _>(from).take_while(|(name, _)| name.starts_with(&prefix)).collect();
+        whole.chain(groups).map(|(name, seq)| (name, *seq))
+    }
+
+    fn is_behind(&self, app: &str, need: &BTreeMap<String, u64>) -> bool {
+        self.of_app(app).any(|(name, seq)| seq < need.get(&**name).copied().unwrap_or(0))
+    }
+
+    /// A connected caller that won't send the instance another request.
+    fn knows(&self, app: &str, need: &BTreeMap<String, u64>, now: Instant, options: &Options) -> bool {
+        if self.of_app(app).next().is_some() {
+            return !self.is_behind(app, need);
+        }
+        let grace = if self.calls.contains(app) { options.reconnect_grace } else { options.settle };
+        now >= self.since + grace
+    }
+
+    /// A departed caller that may.
+    fn may_call(&self, app: &str, need: &BTreeMap<String, u64>) -> bool {
+        let asked = self.of_app(app).next().is_some();
+        if asked { self.is_behind(app, need) } else { self.calls.contains(app) }
+    }
+}

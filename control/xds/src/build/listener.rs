@@ -1,0 +1,98 @@
+//! Listeners: traffic to the local application, calls of the local application, and gRPC's API listener.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as manager;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use envoy_types::pb::google::protobuf::Any;
+use weir_model::app::Protocol;
+
+use super::{ads, socket_address};
+use crate::names;
+use crate::resource::{Resource, pack};
+
+/// The listener `inbound`.
+pub fn inbound(bind: SocketAddr, app_port: u16, protocol: Protocol) -> Arc<Resource> {
+    let to = names::inbound_cluster(app_port);
+    listening(names::INBOUND, bind, TrafficDirection::Inbound, protocol, &to)
+}
+
+/// The listener `outbound|APP`.
+pub fn outbound(app: &str, bind: SocketAddr, protocol: Protocol) -> Arc<Resource> {
+    listening(&names::outbound(app), bind, TrafficDirection::Outbound, protocol, app)
+}
+
+/// The listener `APP` for gRPC's own client, which has no socket: it only says where the routes are.
+pub fn api(app: &str) -> Arc<Resource> {
+    let manager = connection_manager(app, &names::outbound(app));
+    let message = listener::Listener {
+        name: app.to_owned(),
+        api_listener: Some(listener::ApiListener { api_listener: Some(pack(&manager)) }),
+        ..Default::default()
+    };
+    Resource::new(app, &message)
+}
+
+fn listening(
+    name: &str,
+    bind: SocketAddr,
+    direction: TrafficDirection,
+    protocol: Protocol,
+    tcp_cluster: &str,
+) -> Arc<Resource> {
+    let filter = match protocol {
+        Protocol::Tcp => network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(name, tcp_cluster))),
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => {
+            network_filter("envoy.filters.network.http_connection_manager", pack(&connection_manager(name, name)))
+        }
+    };
+    let message = listener::Listener {
+        name: name.to_owned(),
+        address: socket_address(bind.ip(), bind.port()),
+        traffic_direction: direction as i32,
+        filter_chains: vec![listener::FilterChain { filters: vec![filter], ..Default::default() }],
+        ..Default::default()
+    };
+    Resource::new(name, &message)
+}
+
+fn network_filter(name: &str, config: Any) -> listener::Filter {
+    listener::Filter { name: name.to_owned(), config_type: Some(FilterConfig::TypedConfig(config)) }
+}
+
+/// Speaks HTTP/1.1 or HTTP/2, whichever the caller begins with; routes come by RDS; WebSocket passes.
+fn connection_manager(stats: &str, routes: &str) -> hcm::HttpConnectionManager {
+    let rds = hcm::Rds { config_source: ads(), route_config_name: routes.to_owned() };
+    let websocket = manager::UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() };
+    hcm::HttpConnectionManager {
+        codec_type: manager::CodecType::Auto as i32,
+        stat_prefix: stats.to_owned(),
+        route_specifier: Some(manager::RouteSpecifier::Rds(rds)),
+        http_filters: vec![router()],
+        upgrade_configs: vec![websocket],
+        server_header_transformation: manager::ServerHeaderTransformation::PassThrough as i32,
+        ..Default::default()
+    }
+}
+
+fn router() -> hcm::HttpFilter {
+    hcm::HttpFilter {
+        name: "envoy.filters.http.router".to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack(&Router::default()))),
+        ..Default::default()
+    }
+}
+
+fn tcp_proxy(stats: &str, cluster: &str) -> tcp::TcpProxy {
+    tcp::TcpProxy {
+        stat_prefix: stats.to_owned(),
+        cluster_specifier: Some(tcp::tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..Default::default()
+    }
+}

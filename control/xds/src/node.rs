@@ -1,0 +1,237 @@
+//! Who is at the other end of a stream, and which resources are meant for it.
+//!
+//! A sidecar says in its node metadata, under `weir`, where it stands:
+//! `{app, unit, address, port, appPort, upstreams: [{app, listen}]}`; `appAddress` too where the application is not on
+//! 127.0.0.1. Its wildcard subscriptions are then answered with its own listeners and the clusters its routes lead to.
+//! A node without that metadata whose id is the name of an Instance gets what the Instance's spec says.
+//!
+//! Any other node is a client or a gateway with listeners of its own (a plain Envoy, a gRPC program): its wildcard LDS
+//! is empty, its wildcard CDS holds every app's clusters, and by name it is given any app's `xds:///APP` listener,
+//! `outbound|APP` routes, clusters and endpoints.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::google::protobuf::{ListValue, Struct, value::Kind};
+use weir_model::InstanceSpec;
+
+use crate::build;
+use crate::names;
+use crate::resource::{Resource, Type};
+use crate::world::World;
+
+/// Most upstreams one sidecar may declare.
+const MAX_UPSTREAMS: usize = 1000;
+/// Longest node id, cluster or agent name taken; the rest is cut off.
+const MAX_TEXT: usize = 256;
+
+/// A client of the xDS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Node id; for a sidecar its instance's name.
+    pub id: String,
+    /// Node cluster: its app.
+    pub app: String,
+    /// What it says it is.
+    pub agent: String,
+    /// Where it stands, if it is a sidecar.
+    pub sidecar: Option<Sidecar>,
+}
+
+/// A proxy beside an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sidecar {
+    /// Where its inbound listener binds.
+    pub inbound: Option<SocketAddr>,
+    /// Where the application is.
+    pub application: SocketAddr,
+    /// Apps that the application calls, and where each is offered to it.
+    pub upstreams: Vec<(String, SocketAddr)>,
+}
+
+impl Node {
+    /// Reads what a client says of itself.
+    ///
+    /// # Errors
+    /// In words for the client: which part of `node.metadata.weir` can't be understood.
+    pub fn read(node: &core::Node) -> Result<Node, String> {
+        let weir = node.metadata.as_ref().and_then(|m| field(m, "weir"));
+        let sidecar = match weir {
+            Some(Kind::StructValue(weir)) => Some(sidecar(weir).map_err(|e| format!("node.metadata.weir: {e}"))?),
+            Some(_) => return Err("node.metadata.weir: is no object".to_owned()),
+            None => None,
+        };
+        let app = weir.and_then(|w| if let Kind::StructValue(s) = w { text(s, "app") } else { None });
+        Ok(Node { id: cut(&node.id), app: cut(app.unwrap_or(&node.cluster)), agent: cut(&agent(node)), sidecar })
+    }
+
+    /// The part of an Instance's spec that its proxy is told by.
+    pub fn sidecar_of(spec: &InstanceSpec) -> Sidecar {
+        Sidecar {
+            inbound: (spec.app_port != 0).then(|| SocketAddr::new(spec.address, spec.port)),
+            application: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), spec.app_port),
+            upstreams: spec.upstreams.iter().map(|u| (u.app.clone(), u.listen)).collect(),
+        }
+    }
+
+    /// Everything of a type that is meant for this node, in no particular order.
+    pub fn roots(&self, world: &World, r#type: Type) -> Vec<Arc<Resource>> {
+        match (r#type, &self.sidecar) {
+            (Type::Cluster, Some(sidecar)) => self.clusters(sidecar, world),
+            (Type::Cluster, None) => {
+                world.apps.values().filter(|a| a.exists).flat_map(|a| a.clusters().cloned()).collect()
+            }
+            (Type::Listener, Some(sidecar)) => self.listeners(sidecar, world),
+            (Type::Listener, None) | (Type::Endpoints | Type::Route, _) => Vec::new(),
+        }
+    }
+
+    /// One resource by its name, if there is such a one for this node.
+    pub fn named(&self, world: &World, r#type: Type, name: &str) -> Option<Arc<Resource>> {
+        match r#type {
+            Type::Endpoints => {
+                let (app, group) = names::split_cluster(name);
+                names::is_app(app).then(|| world.app(app).assignment(group))
+            }
+            Type::Route => self.route(world, name),
+            Type::Cluster | Type::Listener => {
+                let own = self.own(world, r#type).into_iter().find(|r| *r.name == *name);
+                own.or_else(|| shared(world, r#type, name))
+            }
+        }
+    }
+
+    /// Apps whose endpoints this node is expected to ask for: those it declares, and those their Routes lead to.
+    pub fn calls(&self, world: &World) -> BTreeSet<String> {
+        let declared = self.sidecar.iter().flat_map(|s| &s.upstreams).map(|(app, _)| app.as_str());
+        calls(world, declared)
+    }
+
+    fn route(&self, world: &World, name: &str) -> Option<Arc<Resource>> {
+        if let Some(app) = names::outbound_app(name) {
+            return names::is_app(app).then(|| Arc::clone(&world.app(app).route));
+        }
+        let sidecar = self.sidecar.as_ref().filter(|s| name == names::INBOUND && s.inbound.is_some())?;
+        Some(build::route::inbound(sidecar.application.port()))
+    }
+
+    fn own(&self, world: &World, r#type: Type) -> Vec<Arc<Resource>> {
+        if self.sidecar.is_some() { self.roots(world, r#type) } else { Vec::new() }
+    }
+
+    fn listeners(&self, sidecar: &Sidecar, world: &World) -> Vec<Arc<Resource>> {
+        let protocol = |app: &str| world.app(app).spec.protocol;
+        let inbound =
+            sidecar.inbound.map(|bind| build::listener::inbound(bind, sidecar.application.port(), protocol(&self.app)));
+        let outbound = sidecar.upstreams.iter().map(|(app, bind)| build::listener::outbound(app, *bind, protocol(app)));
+        inbound.into_iter().chain(outbound).collect()
+    }
+
+    fn clusters(&self, sidecar: &Sidecar, world: &World) -> Vec<Arc<Resource>> {
+        let protocol = || world.app(&self.app).spec.protocol;
+        let application = sidecar.application;
+        let local = sidecar.inbound.map(|_| build::cluster::local(application.ip(), application.port(), protocol()));
+        let used: BTreeSet<String> =
+            sidecar.upstreams.iter().flat_map(|(app, _)| world.app(app).used.clone()).collect();
+        let shared = used.iter().map(|name| {
+            let (app, group) = names::split_cluster(name);
+            world.app(app).cluster(group)
+        });
+        local.into_iter().chain(shared).collect()
+    }
+}
+
+/// The apps that calls of `declared` may end at.
+pub fn calls<'a>(world: &World, declared: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    let used = |app: &str| world.app(app).used.iter().map(|c| names::split_cluster(c).0.to_owned()).collect::<Vec<_>>();
+    declared.into_iter().flat_map(used).collect()
+}
+
+fn shared(world: &World, r#type: Type, name: &str) -> Option<Arc<Resource>> {
+    let (app, group) = names::split_cluster(name);
+    let view = world.apps.get(app).filter(|view| view.exists)?;
+    match r#type {
+        Type::Cluster => Some(view.cluster(group)),
+        Type::Listener => group.is_empty().then(|| Arc::clone(&view.api)),
+        Type::Endpoints | Type::Route => None,
+    }
+}
+
+fn sidecar(weir: &Struct) -> Result<Sidecar, String> {
+    let port = port(weir, "port")?;
+    let app_port = self::port(weir, "appPort")?;
+    let ip = |name: &str, default: Ipv4Addr| match text(weir, name) {
+        None => Ok(IpAddr::V4(default)),
+        Some(t) => t.parse().map_err(|_| format!("{name}: {t:?} is no IP address")),
+    };
+    let address = ip("address", Ipv4Addr::LOCALHOST)?;
+    let application = SocketAddr::new(ip("appAddress", Ipv4Addr::LOCALHOST)?, app_port);
+    let inbound = (app_port != 0 && port != 0).then(|| SocketAddr::new(address, port));
+    Ok(Sidecar { inbound, application, upstreams: upstreams(weir)? })
+}
+
+fn upstreams(weir: &Struct) -> Result<Vec<(String, SocketAddr)>, String> {
+    let list = match field(weir, "upstreams") {
+        None => return Ok(Vec::new()),
+        Some(Kind::ListValue(ListValue { values })) => values,
+        Some(_) => return Err("upstreams: is no list".to_owned()),
+    };
+    if list.len() > MAX_UPSTREAMS {
+        return Err(format!("upstreams: {} are declared, at most {MAX_UPSTREAMS} are allowed", list.len()));
+    }
+    let mut upstreams = Vec::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        let Some(Kind::StructValue(upstream)) = &value.kind else {
+            return Err(format!("upstreams[{index}]: is no object"));
+        };
+        upstreams.push(self::upstream(upstream).map_err(|e| format!("upstreams[{index}].{e}"))?);
+    }
+    Ok(upstreams)
+}
+
+fn upstream(upstream: &Struct) -> Result<(String, SocketAddr), String> {
+    let app = text(upstream, "app").filter(|app| names::is_app(app)).ok_or("app: is missing or no app's name")?;
+    let listen = text(upstream, "listen").ok_or("listen: is missing")?;
+    let listen = listen.parse().map_err(|_| format!("listen: {listen:?} is no address like 127.0.0.1:15001"))?;
+    Ok((app.to_owned(), listen))
+}
+
+/// A port as a number, or as text, since some bootstrap tools quote everything.
+fn port(weir: &Struct, name: &str) -> Result<u16, String> {
+    let wrong = || format!("{name}: must be a whole number from 0 to 65535");
+    match field(weir, name) {
+        None => Ok(0),
+        Some(Kind::NumberValue(n)) if n.fract() == 0.0 && (0.0..=65535.0).contains(n) => Ok(*n as u16),
+        Some(Kind::StringValue(s)) => s.parse().map_err(|_| wrong()),
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn field<'a>(of: &'a Struct, name: &str) -> Option<&'a Kind> {
+    of.fields.get(name).and_then(|v| v.kind.as_ref()).filter(|k| !matches!(k, Kind::NullValue(_)))
+}
+
+fn text<'a>(of: &'a Struct, name: &str) -> Option<&'a str> {
+    match field(of, name) {
+        Some(Kind::StringValue(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn agent(node: &core::Node) -> String {
+    use core::node::UserAgentVersionType::{UserAgentBuildVersion, UserAgentVersion};
+    let version = match &node.user_agent_version_type {
+        Some(UserAgentVersion(version)) => version.clone(),
+        Some(UserAgentBuildVersion(build)) => {
+            build.version.map(|v| format!("{}.{}.{}", v.major_number, v.minor_number, v.patch)).unwrap_or_default()
+        }
+        None => String::new(),
+    };
+    format!("{} {version}", node.user_agent_name).trim().to_owned()
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}

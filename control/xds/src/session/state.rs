@@ -1,0 +1,151 @@
+//! What a client has asked for of one type, and what it has.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::version_of;
+use crate::names::SEPARATOR;
+use crate::resource::Resource;
+
+/// Most responses remembered until they are answered.
+const MAX_UNANSWERED: usize = 256;
+
+/// Subscription to one type.
+#[derive(Debug, Default)]
+pub struct Subscription {
+    /// The client has asked for this type at all.
+    pub requested: bool,
+    /// For everything that is meant for it.
+    pub wildcard: bool,
+    /// By name.
+    pub names: BTreeSet<Arc<str>>,
+    /// What it was sent, or said it has.
+    pub known: BTreeMap<Arc<str>, Known>,
+    /// The client has asked for something and waits for the answer.
+    pub answer_due: bool,
+    /// Everything must be compared.
+    pub dirty_all: bool,
+    /// These must be compared.
+    pub dirty: BTreeSet<Arc<str>>,
+    /// There is something to remove once the rest has settled.
+    pub removals_held: bool,
+    /// Responses that are not answered yet, oldest first.
+    pub in_flight: VecDeque<InFlight>,
+    /// Nonce of the newest response.
+    pub last_nonce: String,
+}
+
+/// One resource as the client has it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Its version; empty: the client was told that there is no such resource.
+    pub version: Arc<str>,
+    /// The resource, unless all that is known is the version the client said it has.
+    pub resource: Option<Arc<Resource>>,
+    /// The client has accepted this version.
+    pub confirmed: bool,
+}
+
+/// A response that is not answered yet.
+#[derive(Debug)]
+pub struct InFlight {
+    /// Its nonce.
+    pub nonce: String,
+    /// Its version.
+    pub version: Arc<str>,
+    /// The world it was made from.
+    pub seq: u64,
+    /// Resources in it.
+    pub names: Vec<Arc<str>>,
+    /// When it was sent.
+    pub sent_at: Instant,
+}
+
+impl Known {
+    /// True unless the client was told that there is no such resource.
+    pub fn exists(&self) -> bool {
+        !self.version.is_empty()
+    }
+}
+
+impl Subscription {
+    /// The client has another version of it, or none.
+    pub fn differs(&self, resource: &Resource) -> bool {
+        self.known.get(&resource.name).is_none_or(|known| known.version != resource.version)
+    }
+
+    /// The client was told that there is no such resource.
+    pub fn told_absent(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|known| !known.exists())
+    }
+
+    /// Marks a name as perhaps different, if it is asked for.
+    pub fn touch(&mut self, name: &str) {
+        if let Some(name) = self.names.get(name) {
+            self.dirty.insert(Arc::clone(name));
+        }
+    }
+
+    /// Marks all clusters of an app.
+    pub fn touch_app(&mut self, app: &str) {
+        self.touch(app);
+        let prefix = format!("{app}{SEPARATOR}");
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let groups = self.names.range::<str, _>(from).take_while(|name| name.starts_with(&prefix));
+        self.dirty.extend(groups.cloned());
+    }
+
+    /// Names to compare now.
+    pub fn take_dirty(&mut self) -> Vec<Arc<str>> {
+        let some = std::mem::take(&mut self.dirty);
+        let all = std::mem::take(&mut self.dirty_all);
+        if all { self.names.iter().cloned().collect() } else { some.into_iter().collect() }
+    }
+
+    /// Remembers what is being sent.
+    pub fn learn(&mut self, changed: &[Arc<Resource>], removed: &[Arc<str>]) {
+        for resource in changed {
+            let version = Arc::clone(&resource.version);
+            let known = Known { version, resource: Some(Arc::clone(resource)), confirmed: false };
+            self.known.insert(Arc::clone(&resource.name), known);
+        }
+        for name in removed {
+            if self.names.contains(name) {
+                let absent = Known { version: "".into(), resource: None, confirmed: false };
+                self.known.insert(Arc::clone(name), absent);
+            } else {
+                self.known.remove(name);
+            }
+        }
+    }
+
+    /// Hash over what the client has.
+    pub fn version(&self) -> Arc<str> {
+        version_of(self.known.iter().filter(|(_, k)| k.exists()).map(|(name, k)| (&**name, &*k.version)))
+    }
+
+    /// Every resource the client has.
+    pub fn all(&self) -> Vec<Arc<Resource>> {
+        self.known.values().filter_map(|k| k.resource.clone()).collect()
+    }
+
+    /// Remembers a response until it is answered. A client that asks on and on without answering is bounded too: its
+    /// oldest responses count as never answered.
+    pub fn sent(&mut self, response: InFlight) {
+        if self.in_flight.len() >= MAX_UNANSWERED {
+            self.in_flight.pop_front();
+        }
+        self.last_nonce.clone_from(&response.nonce);
+        self.in_flight.push_back(response);
+    }
+
+    /// Stops asking for a name.
+    pub fn forget(&mut self, name: &str) {
+        self.names.remove(name);
+        self.known.remove(name);
+        self.dirty.remove(name);
+    }
+}

@@ -1,0 +1,151 @@
+//! The world as proxies are told of it: immutable, shared by all streams, replaced as a whole.
+//!
+//! Each app's resources that are the same for every caller are encoded here once. A stream looks up what it needs and
+//! adds the few resources that are its own ([`crate::node`]).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use weir_model::{AppSpec, RouteSpec};
+
+use crate::build;
+use crate::build::endpoints::Endpoint;
+use crate::names;
+use crate::resource::Resource;
+
+/// All apps at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// Grows with every new world; acknowledgements are remembered by it.
+    pub seq: u64,
+    pub(crate) apps: HashMap<Arc<str>, Arc<AppView>>,
+}
+
+impl World {
+    /// What is known of an app; of one that nobody has heard of yet: defaults and no endpoints.
+    pub fn app(&self, name: &str) -> Arc<AppView> {
+        let unknown = || Arc::new(AppView::build(name, &Inputs::default(), None, 0));
+        self.apps.get(name).cloned().unwrap_or_else(unknown)
+    }
+}
+
+/// What an app's resources are made of.
+#[derive(Debug, Default)]
+pub struct Inputs<'a> {
+    /// Declared, or somebody serves or routes it.
+    pub exists: bool,
+    /// Its settings.
+    pub spec: AppSpec,
+    /// Its Routes, in the order of their names.
+    pub routes: Vec<&'a RouteSpec>,
+    /// Published instances with their groups, in the order of their names.
+    pub endpoints: Vec<(&'a str, &'a Endpoint)>,
+    /// Groups that any of its instances has, published or not.
+    pub groups: BTreeSet<&'a str>,
+}
+
+/// One app's resources.
+#[derive(Debug)]
+pub struct AppView {
+    /// Declared, or somebody serves or routes it.
+    pub exists: bool,
+    /// Its settings.
+    pub spec: AppSpec,
+    /// Clusters that calls of it may be sent to.
+    pub used: BTreeSet<String>,
+    /// `outbound|APP`.
+    pub route: Arc<Resource>,
+    /// gRPC's API listener.
+    pub api: Arc<Resource>,
+    name: String,
+    clusters: BTreeMap<String, Arc<Resource>>,
+    pub(crate) endpoints: BTreeMap<String, Assignment>,
+}
+
+/// Endpoints of one cluster.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The encoded assignment.
+    pub resource: Arc<Resource>,
+    /// World sequence at which it became what it is.
+    pub seq: u64,
+}
+
+/// What of an app is different.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Clusters, listeners or routes.
+    pub config: bool,
+    /// Endpoints.
+    pub endpoints: bool,
+}
+
+impl Change {
+    /// Both together.
+    pub fn and(self, other: Change) -> Change {
+        Change { config: self.config || other.config, endpoints: self.endpoints || other.endpoints }
+    }
+
+    /// True if something is.
+    pub fn any(self) -> bool {
+        self.config || self.endpoints
+    }
+}
+
+impl AppView {
+    /// Encodes an app's resources; assignments that stay as they were keep their sequence.
+    pub fn build(name: &str, inputs: &Inputs<'_>, before: Option<&AppView>, seq: u64) -> AppView {
+        let groups: BTreeSet<&str> = [""].into_iter().chain(inputs.groups.iter().copied()).collect();
+        let cluster = |group: &str| (group.to_owned(), build::cluster::of_app(name, group, &inputs.spec));
+        let endpoints = groups.iter().map(|group| {
+            let resource = assignment(name, group, inputs);
+            let same = before.and_then(|b| b.endpoints.get(*group)).filter(|a| a.resource.version == resource.version);
+            (group.to_string(), same.cloned().unwrap_or(Assignment { resource, seq }))
+        });
+        AppView {
+            exists: inputs.exists,
+            spec: inputs.spec.clone(),
+            used: build::route::clusters_used(name, &inputs.routes),
+            route: build::route::outbound(name, &inputs.spec, &inputs.routes),
+            api: build::listener::api(name),
+            name: name.to_owned(),
+            clusters: groups.iter().map(|group| cluster(group)).collect(),
+            endpoints: endpoints.collect(),
+        }
+    }
+
+    /// The cluster of a group; empty: of all.
+    pub fn cluster(&self, group: &str) -> Arc<Resource> {
+        let make = || build::cluster::of_app(&self.name, group, &self.spec);
+        self.clusters.get(group).cloned().unwrap_or_else(make)
+    }
+
+    /// The endpoints of a group; empty: of all. A group that nobody is in has none.
+    pub fn assignment(&self, group: &str) -> Arc<Resource> {
+        let none = || build::endpoints::assignment(&names::cluster(&self.name, group), []);
+        self.endpoints.get(group).map_or_else(none, |a| Arc::clone(&a.resource))
+    }
+
+    /// All its clusters.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.clusters.values()
+    }
+
+    /// What is different from `before`.
+    pub fn change_from(&self, before: &AppView) -> Change {
+        let groups =
+            |view: &AppView| view.endpoints.values().map(|a| Arc::clone(&a.resource.version)).collect::<Vec<_>>();
+        Change {
+            config: self.exists != before.exists
+                || self.spec != before.spec
+                || self.route.version != before.route.version
+                || self.clusters.keys().ne(before.clusters.keys()),
+            endpoints: groups(self) != groups(before) || self.endpoints.keys().ne(before.endpoints.keys()),
+        }
+    }
+}
+
+fn assignment(app: &str, group: &str, inputs: &Inputs<'_>) -> Arc<Resource> {
+    let members = inputs.endpoints.iter().filter(|(g, _)| group.is_empty() || *g == group).map(|(_, e)| *e);
+    build::endpoints::assignment(&names::cluster(app, group), members)
+}
