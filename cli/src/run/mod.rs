@@ -1,17 +1,40 @@
 //! `weir run`: a program and its proxy under one supervisor.
+//!
+//! The supervisor owns the listening sockets and hands them to each proxy it starts, so connections that arrive while
+//! one proxy replaces another wait in the kernel's backlog instead of being refused. It starts the program, waits until
+//! its port accepts, then starts the proxy; it restarts a proxy that dies; it takes orders (`status`, `swap`, `drain`,
+//! `stop`) on a unix socket, see `weir_instance::supervisor`. When it ends, the proxy leaves first: callers are told,
+//! what is in flight finishes, then the program gets SIGTERM. Its exit code is the program's.
+//!
+//! Children never outlive it. After an orderly end they are gone; if it is killed itself, the kernel sends them SIGTERM
+//! (`PR_SET_PDEATHSIG`, prctl(2)), and `children.json` in its folder lets a successor kill what ignores that.
+
+mod admin;
+mod args;
+mod folder;
+mod orders;
+mod program;
+mod proxy;
+mod sockets;
+mod spawn;
+mod supervisor;
 
 use std::process::ExitCode;
 
-/// Arguments of `weir run`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The program and its arguments.
-    #[arg(last = true, required = true)]
-    pub program: Vec<String>,
-}
+use tracing_subscriber::EnvFilter;
 
-/// Runs the supervisor until its program ends.
+pub use args::Args;
+
+/// Runs the supervisor until its program ends or it is told to stop. Must be the only thread of the process: children
+/// get a signal when the thread that started them ends.
 pub fn main(args: Args) -> ExitCode {
-    eprintln!("weir run: this build has no supervisor, {:?} was not started", args.program);
-    ExitCode::FAILURE
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime.map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(supervisor::run(args)));
+    ended.unwrap_or_else(|message| {
+        eprintln!("weir run: {message}");
+        ExitCode::FAILURE
+    })
 }

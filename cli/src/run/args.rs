@@ -1,0 +1,231 @@
+//! The command line of `weir run`, and what follows from it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use weir_instance::Artifact;
+
+/// Arguments of `weir run`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:
+  weir run --app stock --port 9001 -- python3 -m http.server 9001 --bind 127.0.0.1
+  weir run --app orders --unit east --port 8000 --upstream stock=127.0.0.1:15001 -- ./my-program
+  weir run --app edge --upstream front=127.0.0.1:8080      only a proxy: a way in from outside
+
+The program finds in its environment: PORT, WEIR_APP, WEIR_INSTANCE, and WEIR_UPSTREAM_<APP> with the URL of each
+upstream. It must listen on 127.0.0.1 at --port. The exit code is the program's.")]
+pub struct Args {
+    /// The app that the program is a copy of.
+    #[arg(long)]
+    pub app: String,
+    /// Deployment unit.
+    #[arg(long, default_value = "default")]
+    pub unit: String,
+    /// Zone within the unit.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub zone: String,
+    /// Group of instances within the app.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub group: String,
+    /// What the program is built on, e.g. java or python.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub stack: String,
+    /// Version of the program, for others to see.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub app_version: String,
+    /// What the program speaks: http1, http2, grpc or tcp.
+    #[arg(long, default_value = "http1")]
+    pub protocol: String,
+    /// Port on 127.0.0.1 at which the program listens.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
+    /// Where callers reach the proxy; port 0: any free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
+    pub inbound: SocketAddr,
+    /// An app that the program calls, and the local address at which the proxy offers it; may be repeated.
+    #[arg(long = "upstream", value_name = "APP=ADDR:PORT", value_parser = parse_upstream)]
+    pub upstreams: Vec<(String, SocketAddr)>,
+    /// The control plane.
+    #[arg(long, env = "WEIR_CONTROL", default_value = "http://127.0.0.1:15010", value_name = "URL")]
+    pub control: String,
+    /// Token with which the proxy joins.
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// The proxy program [default: weir-proxy beside this program, or in PATH].
+    #[arg(long, value_name = "PATH", conflicts_with = "proxy_release")]
+    pub proxy: Option<PathBuf>,
+    /// The proxy's release as JSON: {"version", "path", "sha256", "args", "env"}.
+    #[arg(long, value_name = "JSON", value_parser = parse_release, hide = true)]
+    pub proxy_release: Option<Artifact>,
+    /// Name of this instance, unique in the mesh [default: made up].
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+    /// Folder for the supervisor's socket and pid file [default: one of its own below the temporary folder].
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// How long the proxy may take to finish requests when it is replaced or stopped, seconds.
+    #[arg(long, default_value_t = 45, value_name = "SECONDS")]
+    pub drain_seconds: u64,
+    /// The program and its arguments; none: only a proxy.
+    #[arg(last = true)]
+    pub program: Vec<String>,
+}
+
+fn parse_upstream(text: &str) -> Result<(String, SocketAddr), String> {
+    let (app, listen) = text.split_once('=').ok_or("use APP=ADDR:PORT, e.g. stock=127.0.0.1:15001")?;
+    let listen = listen.parse().map_err(|_| format!("`{listen}` is not ADDR:PORT, e.g. 127.0.0.1:15001"))?;
+    if app.is_empty() { Err("the app before = is empty".to_owned()) } else { Ok((app.to_owned(), listen)) }
+}
+
+fn parse_release(text: &str) -> Result<Artifact, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+impl Args {
+    /// Names what was left open, and refuses what makes no sense.
+    pub fn complete(mut self) -> Result<Args, String> {
+        if !self.program.is_empty() && self.port == 0 {
+            return Err("--port is missing: on which port of 127.0.0.1 does the program listen?".into());
+        }
+        if self.program.is_empty() && self.port != 0 {
+            return Err("--port is given, but no program: put it after --, e.g. -- ./my-program".into());
+        }
+        if self.instance.is_none() {
+            self.instance = Some(format!("{}-{}", self.app, made_up()));
+        }
+        Ok(self)
+    }
+
+    /// Name of the instance; known once [`Args::complete`].
+    pub fn name(&self) -> &str {
+        self.instance.as_deref().unwrap_or(&self.app)
+    }
+
+    /// The first proxy to run.
+    pub fn first_proxy(&self) -> Result<Artifact, String> {
+        if let Some(release) = &self.proxy_release {
+            return Ok(release.clone());
+        }
+        let path = match &self.proxy {
+            Some(path) => path.clone(),
+            None => find("weir-proxy").ok_or("cannot find weir-proxy beside this program or in PATH: use --proxy")?,
+        };
+        let path = path.canonicalize().map_err(|error| format!("--proxy {}: {error}", path.display()))?;
+        Ok(Artifact {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            path: path.display().to_string(),
+            ..Artifact::default()
+        })
+    }
+
+    /// Environment for the program.
+    pub fn program_env(&self) -> Vec<(String, String)> {
+        let fixed = [("PORT", self.port.to_string()), ("WEIR_APP", self.app.clone())];
+        let mut env: Vec<_> = fixed.map(|(key, value)| (key.to_owned(), value)).into();
+        env.push(("WEIR_INSTANCE".to_owned(), self.name().to_owned()));
+        let upstream = |(app, listen): &(String, SocketAddr)| (upstream_variable(app), format!("http://{listen}"));
+        env.extend(self.upstreams.iter().map(upstream));
+        env
+    }
+
+    /// Arguments for a proxy that finds its callers at `inbound`.
+    pub fn proxy_args(
+        &self,
+        artifact: &Artifact,
+        inbound: SocketAddr,
+        admin: SocketAddr,
+        folder: &Path,
+    ) -> Vec<String> {
+        let mut args = Vec::new();
+        let mut flag = |name: &str, value: String| {
+            if !value.is_empty() {
+                args.extend([format!("--{name}"), value]);
+            }
+        };
+        flag("control", self.control.clone());
+        flag("instance", self.name().to_owned());
+        flag("app", self.app.clone());
+        flag("unit", self.unit.clone());
+        flag("zone", self.zone.clone());
+        flag("group", self.group.clone());
+        flag("stack", self.stack.clone());
+        flag("app-version", self.app_version.clone());
+        flag("protocol", self.protocol.clone());
+        flag("inbound", inbound.to_string());
+        flag("app-port", self.port.to_string());
+        flag("release", artifact.version.clone());
+        flag("admin", admin.to_string());
+        flag("supervisor", folder.join(weir_instance::supervisor::SOCKET).display().to_string());
+        for (app, listen) in &self.upstreams {
+            flag("upstream", format!("{app}={listen}"));
+        }
+        args.extend(artifact.args.iter().cloned());
+        args
+    }
+}
+
+/// `WEIR_UPSTREAM_` and the app's name as shells like it.
+fn upstream_variable(app: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("WEIR_UPSTREAM_{}", app.chars().map(letter).collect::<String>())
+}
+
+/// The program beside this one, or in PATH.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(name)));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    beside.into_iter().chain(std::env::split_paths(&path).map(|dir| dir.join(name))).find(|path| path.is_file())
+}
+
+/// Six letters and digits that no other instance is likely to have.
+fn made_up() -> String {
+    let mut number = fastrand::u64(..);
+    let mut digit = || {
+        let digit = char::from_digit((number % 36) as u32, 36).unwrap_or('0');
+        number /= 36;
+        digit
+    };
+    (0..6).map(|_| digit()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        Line::try_parse_from([&["run"], words].concat()).unwrap_or_else(|error| panic!("{error}")).args
+    }
+
+    #[test]
+    fn the_program_learns_its_place() {
+        let args = args(&["--app", "orders", "--port", "8000", "--upstream", "my-stock=127.0.0.1:15001", "--", "x"]);
+        let env = args.complete().unwrap().program_env();
+        assert!(env.contains(&("PORT".into(), "8000".into())));
+        assert!(env.contains(&("WEIR_UPSTREAM_MY_STOCK".into(), "http://127.0.0.1:15001".into())));
+    }
+
+    #[test]
+    fn a_program_without_a_port_is_refused_and_so_is_a_port_without_a_program() {
+        assert!(args(&["--app", "a", "--", "x"]).complete().unwrap_err().contains("--port is missing"));
+        assert!(args(&["--app", "a", "--port", "1"]).complete().unwrap_err().contains("no program"));
+        assert!(args(&["--app", "edge"]).complete().is_ok());
+    }
+
+    #[test]
+    fn a_release_brings_its_own_arguments_and_nothing_empty_is_passed() {
+        let args = args(&["--app", "a"]).complete().unwrap();
+        let artifact =
+            Artifact { version: "C".into(), args: vec!["--drill".into(), "x".into()], ..Artifact::default() };
+        let any: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let flags = args.proxy_args(&artifact, any, any, Path::new("/f")).join(" ");
+        assert!(flags.ends_with("--drill x") && flags.contains("--release C"), "{flags}");
+        assert!(!flags.contains("--zone"), "{flags}");
+    }
+}

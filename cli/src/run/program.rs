@@ -1,0 +1,145 @@
+//! The program beside the proxy: started once, never restarted, waited for.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio::time::Instant;
+use weir_instance::supervisor::AppStatus;
+
+use super::args::Args;
+use super::spawn;
+
+/// How long it may take to end after SIGTERM.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to connect to its port: another process's socket gives no event to wait on.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What happens to the program.
+#[derive(Debug)]
+pub enum Event {
+    /// Its port accepts.
+    Listens,
+    /// It has ended.
+    Ended(io::Result<ExitStatus>),
+}
+
+/// The program, if there is one.
+#[derive(Debug, Default)]
+pub struct Program {
+    child: Option<Child>,
+    status: Option<AppStatus>,
+    port: u16,
+    listens: bool,
+    /// When SIGTERM was sent, and whether SIGKILL was.
+    ending: Option<(Instant, bool)>,
+    code: u8,
+}
+
+impl Program {
+    /// Starts it, if there is one.
+    pub fn start(args: &Args) -> Result<Program, String> {
+        let Some((name, arguments)) = args.program.split_first() else {
+            return Ok(Program { listens: true, ..Program::default() });
+        };
+        let mut command = spawn::child(name.as_ref());
+        command.args(arguments).envs(args.program_env()).env_remove("WEIR_TOKEN");
+        let child = command.spawn().map_err(|error| format!("cannot start {name:?}: {error}"))?;
+        let pid = child.id().unwrap_or_default();
+        tracing::info!(pid, "started {name}");
+        let status = Some(AppStatus { pid, started_at: Timestamp::now() });
+        Ok(Program { child: Some(child), status, port: args.port, ..Program::default() })
+    }
+
+    /// What runs.
+    pub fn status(&self) -> Option<AppStatus> {
+        self.status.clone().filter(|_| self.child.is_some())
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.status().map(|status| status.pid)
+    }
+
+    /// Its port accepts, or it needs none: the proxy may take requests.
+    pub fn listens(&self) -> bool {
+        self.listens
+    }
+
+    /// What happens to it next; never anything if none runs. Loses nothing when dropped.
+    pub async fn event(&mut self) -> Event {
+        let Some(child) = &mut self.child else { return std::future::pending().await };
+        let status = tokio::select! {
+            biased;
+            status = child.wait() => status,
+            () = accepts(self.port), if !self.listens => {
+                self.listens = true;
+                return Event::Listens;
+            }
+        };
+        // What it has started itself goes with it.
+        self.signal(Signal::KILL);
+        self.child = None;
+        self.code = status.as_ref().map_or(1, |status| exit_code(*status));
+        Event::Ended(status)
+    }
+
+    /// Asks it to end; after [`STOP_PATIENCE`] it is made to.
+    pub fn stop(&mut self, now: Instant) {
+        match self.ending {
+            None => {
+                self.signal(Signal::TERM);
+                self.ending = Some((now, false));
+            }
+            Some((since, false)) if now >= since + STOP_PATIENCE => {
+                tracing::warn!("the program ignores SIGTERM and is killed");
+                self.kill();
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.ending = self.ending.map(|(since, _)| (since, true));
+    }
+
+    /// When [`Program::stop`] wants to be called again.
+    pub fn deadline(&self) -> Option<Instant> {
+        let (since, killed) = self.ending?;
+        (!killed && self.child.is_some()).then_some(since + STOP_PATIENCE)
+    }
+
+    /// The exit code to pass on: its own, or 128 and the signal that ended it, as shells have it.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// To its whole process group.
+    fn signal(&self, signal: Signal) {
+        let leader = self.status.as_ref().and_then(|status| Pid::from_raw(status.pid as i32));
+        if let (Some(leader), true) = (leader, self.child.is_some()) {
+            let _ = kill_process_group(leader, signal);
+        }
+    }
+}
+
+/// Resolves when something accepts on the port.
+async fn accepts(port: u16) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    while TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
