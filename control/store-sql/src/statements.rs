@@ -75,7 +75,7 @@ impl<'c> Batch<'c> {
             self.check_fence(fence).await?;
         }
         match request.op.clone() {
-            Op::Create { object, author } => self.create(object, &author).await.map(Done::Object),
+            Op::Create { object, author } => self.create(object, &author).await,
             Op::Update { object, author } => self.replace(object, Some(&author), rules::updated).await,
             Op::UpdateStatus { object } => self.replace(object, None, rules::status_updated).await,
             Op::Delete { key, resource_version, author } => self.delete(&key, resource_version, &author).await,
@@ -85,14 +85,14 @@ impl<'c> Batch<'c> {
         }
     }
 
-    async fn create(&mut self, object: Object, author: &Author) -> Result<Object> {
+    async fn create(&mut self, object: Object, author: &Author) -> Result<Done> {
         let key = object.key();
         if self.find(&key).await?.is_some() {
             return Err(Error::AlreadyExists(key));
         }
         let new = rules::created(object, self.version + 1, self.now)?;
         self.put(Verb::Create, &new, None, Some(author)).await?;
-        Ok(new)
+        Ok(written(new))
     }
 
     async fn replace(
@@ -102,9 +102,9 @@ impl<'c> Batch<'c> {
         rule: fn(&Object, Object, u64) -> Result<Option<Object>>,
     ) -> Result<Done> {
         let stored = self.stored(&given.key()).await?;
-        let Some(new) = rule(&stored, given, self.version + 1)? else { return Ok(Done::Object(stored)) };
+        let Some(new) = rule(&stored, given, self.version + 1)? else { return Ok(written(stored)) };
         self.put(Verb::Update, &new, Some(&stored), author).await?;
-        Ok(Done::Object(new))
+        Ok(written(new))
     }
 
     async fn delete(&mut self, key: &Key, resource_version: Option<u64>, author: &Author) -> Result<Done> {
@@ -113,7 +113,7 @@ impl<'c> Batch<'c> {
         let delete = sqlx::query("DELETE FROM resources WHERE kind = ? AND name = ?");
         self.execute(delete.bind(key.kind.name()).bind(key.name.clone())).await?;
         self.record(Verb::Delete, &last, to_json(&last)?, None, Some(author)).await?;
-        Ok(Done::Object(last))
+        Ok(written(last))
     }
 
     async fn put(&mut self, verb: Verb, new: &Object, old: Option<&Object>, author: Option<&Author>) -> Result<()> {
@@ -231,4 +231,8 @@ impl<'c> Batch<'c> {
     fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.transaction
     }
+}
+
+fn written(object: Object) -> Done {
+    Done::Object(Box::new(object))
 }

@@ -34,7 +34,7 @@ pub(crate) enum Op {
 /// What a write that succeeded answers.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Object(Object),
+    Object(Box<Object>),
     Lease(Option<Lease>),
     Nothing,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Request {
 }
 
 enum Message {
-    Write(Request),
+    Write(Box<Request>),
     Close(oneshot::Sender<()>),
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Queue {
 impl Queue {
     pub async fn write(&self, op: Op, fence: Option<Fence>) -> Result<Object> {
         match self.send(op, fence).await? {
-            Done::Object(object) => Ok(object),
+            Done::Object(object) => Ok(*object),
             other => Err(unavailable(format!("a write of a resource was answered {other:?}"))),
         }
     }
@@ -96,7 +96,7 @@ impl Queue {
     async fn send(&self, op: Op, fence: Option<Fence>) -> Result<Done> {
         let (reply, answer) = oneshot::channel();
         let closed = || unavailable("the store is closed");
-        self.sender.send(Message::Write(Request { op, fence, reply })).await.map_err(|_| closed())?;
+        self.sender.send(Message::Write(Box::new(Request { op, fence, reply }))).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 }
@@ -131,7 +131,7 @@ impl Writer {
             let mut requests = Vec::with_capacity(messages.len());
             for message in messages.drain(..) {
                 match message {
-                    Message::Write(request) => requests.push(request),
+                    Message::Write(request) => requests.push(*request),
                     Message::Close(reply) => closing.push(reply),
                 }
             }
