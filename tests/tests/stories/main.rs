@@ -3,6 +3,7 @@
 //! A story is a promise to the user, kept before real peers: real processes are spawned (`weir_testkit::Process`),
 //! real sockets used, and nothing of the inside is looked at. Run one with `cargo xtask test --story NAME`.
 
+mod control_survives_kills;
 mod dependencies;
 mod envoy_runs_from_weir;
 mod grpc_client_runs_from_weir;
