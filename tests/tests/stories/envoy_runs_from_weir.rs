@@ -5,9 +5,9 @@ use std::fs;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use weir_testkit::{LONG, Process, TempDir, Weir, eventually, http, net, peers};
+use weir_testkit::{Process, TempDir, Weir, net, peers};
 
-use crate::joined::join;
+use crate::joined::{Caller, join};
 
 #[test]
 fn by_state_of_the_world() {
@@ -23,13 +23,14 @@ fn follows_endpoints(api_type: &str) {
     let weir = Weir::start_with(&["--insecure-loopback"]);
     let first = join(&weir, "stock", "stock-a", "http_server.py");
     let envoy = Envoy::start(&weir, api_type);
-    envoy.eventually_answers("stock-a");
+    let mut caller = Caller::new("stock", envoy.stock);
+    caller.until_answered_by("stock-a");
 
     let _second = join(&weir, "stock", "stock-b", "http_server.py");
-    envoy.eventually_answers("stock-b");
+    caller.until_answered_by("stock-b");
 
     first.terminate();
-    envoy.settles_on("stock-b");
+    caller.until_only("stock-b");
     envoy.is_shown_as_acknowledging(&weir);
 }
 
@@ -51,38 +52,6 @@ impl Envoy {
         let flags = ["--concurrency", "1", "--log-level", "warning", "--disable-hot-restart", "-c", &file];
         let process = Process::start("envoy", peers::envoy(), &flags);
         Envoy { _process: process, _folder: folder, stock }
-    }
-
-    /// Once Envoy serves, every request must succeed, whoever answers.
-    fn eventually_answers(&self, name: &str) {
-        let mut served = false;
-        eventually(&format!("{name} answers through Envoy"), LONG, || {
-            let seen = self.ask(&mut served)?;
-            if seen == name { Ok(()) } else { Err(format!("{seen} answers")) }
-        });
-    }
-
-    /// Only `name` answers any more, and no request failed on the way.
-    fn settles_on(&self, name: &str) {
-        const IN_A_ROW: usize = 50;
-        let (mut served, mut in_a_row) = (true, 0);
-        eventually(&format!("only {name} answers through Envoy"), LONG, || {
-            in_a_row = if self.ask(&mut served)? == name { in_a_row + 1 } else { 0 };
-            if in_a_row >= IN_A_ROW { Ok(()) } else { Err(format!("{in_a_row} in a row")) }
-        });
-    }
-
-    /// `Err` while it does not serve yet.
-    fn ask(&self, served: &mut bool) -> Result<String, String> {
-        let answer = http::send(self.stock, "GET", "/", &[("Host", "stock")], b"");
-        match answer {
-            Ok(answer) if answer.status == 200 => {
-                *served = true;
-                Ok(answer.text())
-            }
-            other if *served => panic!("a request failed during a planned change: {other:?}"),
-            other => Err(format!("{other:?}")),
-        }
     }
 
     fn is_shown_as_acknowledging(&self, weir: &Weir) {

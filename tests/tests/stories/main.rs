@@ -4,6 +4,7 @@
 //! real sockets used, and nothing of the inside is looked at. Run one with `cargo xtask test --story NAME`.
 
 mod control_survives_kills;
+mod data_plane_outlives_control_plane;
 mod dependencies;
 mod envoy_runs_from_weir;
 mod grpc_client_runs_from_weir;
