@@ -119,12 +119,15 @@ impl Weir {
         command
     }
 
-    fn environment(&self) -> [(&'static str, String); 3] {
+    fn environment(&self) -> [(&'static str, String); 4] {
+        let folder = self.folder.path().display().to_string();
         [
             ("WEIR_SERVER", format!("http://{}", self.api)),
             ("WEIR_TOKEN", TOKEN.to_owned()),
             // A login of the person who runs the tests must not be found.
-            ("HOME", self.folder.path().display().to_string()),
+            ("HOME", folder.clone()),
+            // What a killed program leaves behind goes with the data folder.
+            ("TMPDIR", folder),
         ]
     }
 

@@ -16,13 +16,18 @@ pub fn join_calling(weir: &Weir, app: &str, name: &str, script: &str, calls: &[(
     let inbound = net::free_address().to_string();
     let control = format!("http://{}", weir.xds());
     let mut command = weir.command(&["run", "--app", app, "--instance", name, "--port", &port]);
-    command.args(["--inbound", &inbound, "--control", &control]);
+    command.args(["--inbound", &inbound, "--control", &control, "--protocol", protocol(script)]);
     for (called, listen) in calls {
         command.args(["--upstream", &format!("{called}={listen}")]);
     }
     command.arg("--proxy").arg(binary("weir-proxy")).arg("--").arg(peers::python());
     command.arg(peers::script(script)).args([&program.to_string(), name]);
     Process::spawn(&format!("weir run {name}"), &mut command)
+}
+
+/// What the script speaks.
+fn protocol(script: &str) -> &'static str {
+    if script.starts_with("grpc") { "grpc" } else { "http1" }
 }
 
 /// Somebody who calls an app at a local address. From the first answer on, no request may fail.
