@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use serde_json::Value;
 use tokio::sync::watch;
 use weir_model::Object;
 
@@ -19,6 +20,8 @@ use crate::query::{WatchEvent, WatchQuery};
 
 /// A watcher hears at least so often how far it is.
 pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
+/// The ring holds changes of at most about so many bytes, however many that are (but at least one).
+pub const MAX_RING_BYTES: usize = 64 << 20;
 /// Changes taken from the ring at once, so that a watcher far behind holds the lock and memory only for moments.
 const MAX_READ: usize = 256;
 
@@ -61,6 +64,11 @@ pub struct Change {
 }
 
 impl Change {
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        weight(&self.object.spec) + weight(&self.object.status) + OBJECT_BYTES
+    }
+
     /// The write's resourceVersion.
     pub fn version(&self) -> u64 {
         self.object.metadata.resource_version
@@ -86,9 +94,24 @@ impl Change {
     }
 }
 
+/// What an object takes besides its spec and status: names, labels, the envelope.
+const OBJECT_BYTES: usize = 1024;
+
+/// About what a JSON value takes: each node, and its text.
+fn weight(value: &Value) -> usize {
+    let inside = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| 64 + name.len() + weight(value)).sum(),
+    };
+    size_of::<Value>() + inside
+}
+
 #[derive(Debug)]
 struct Ring {
     changes: VecDeque<Change>,
+    bytes: usize,
     /// Every change after this resourceVersion is in `changes`.
     floor: u64,
 }
@@ -104,7 +127,7 @@ pub struct History {
 impl History {
     /// A past that begins at resourceVersion `head` and remembers `capacity` changes (at least one).
     pub fn new(head: u64, capacity: usize) -> Arc<History> {
-        let ring = Ring { changes: VecDeque::new(), floor: head };
+        let ring = Ring { changes: VecDeque::new(), bytes: 0, floor: head };
         Arc::new(History { ring: Mutex::new(ring), head: watch::Sender::new(head), capacity: capacity.max(1) })
     }
 
@@ -119,12 +142,11 @@ impl History {
         {
             let mut ring = self.lock();
             debug_assert!(version > self.head(), "changes are pushed in the order of their resourceVersions");
-            if ring.changes.len() == self.capacity
-                && let Some(oldest) = ring.changes.pop_front()
-            {
-                ring.floor = oldest.version();
-            }
+            ring.bytes += change.bytes();
             ring.changes.push_back(change);
+            while ring.changes.len() > self.capacity || (ring.bytes > MAX_RING_BYTES && ring.changes.len() > 1) {
+                ring.forget_oldest();
+            }
         }
         self.head.send_replace(version);
     }
@@ -160,6 +182,13 @@ impl History {
 }
 
 impl Ring {
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.changes.pop_front() {
+            self.bytes -= oldest.bytes();
+            self.floor = oldest.version();
+        }
+    }
+
     fn reach(&self, from: u64, head: u64) -> Result<()> {
         let known = (self.floor..=head).contains(&from);
         if known { Ok(()) } else { Err(Error::Gone { from, oldest: self.floor }) }

@@ -75,3 +75,32 @@ impl ProxyTable {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(node: &str) -> ProxyView {
+        ProxyView {
+            node: node.to_owned(),
+            app: "orders".to_owned(),
+            agent: "weir-proxy 0.1.0".to_owned(),
+            protocol: "delta".to_owned(),
+            connected_at: Timestamp::UNIX_EPOCH,
+            types: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn streams_are_apart_though_they_are_of_one_proxy() {
+        let table = ProxyTable::default();
+        table.put(1, view("a"));
+        table.put(2, view("a"));
+        table.update(2, "EDS", |state| state.sent = "7".to_owned());
+        table.update(3, "EDS", |state| state.sent = "of a stream that has ended".to_owned());
+        let sent: Vec<_> = table.all().iter().map(|v| v.types.get("EDS").map(|state| state.sent.clone())).collect();
+        assert_eq!(sent, [None, Some("7".to_owned())]);
+        table.remove(1);
+        assert_eq!(table.all().len(), 1);
+    }
+}
