@@ -1,4 +1,5 @@
-//! The proxy's side of the control plane: configuration by [`xds`], registration and health over the control stream.
+//! The proxy's side of the control plane: configuration by [`xds`], registration and health over the
+//! [control stream](registration), spans by [`otlp`].
 //!
 //! Everything that knows protobuf or gRPC on the proxy's side is in this crate. The proxy sees its own configuration
 //! types and plain structs.
@@ -6,8 +7,10 @@
 mod backoff;
 mod channel;
 mod convert;
+#[cfg(test)]
+mod fixtures;
+pub mod otlp;
 pub mod registration;
 pub mod xds;
 
 pub use channel::{Token, TokenError};
-pub use convert::ConvertError;

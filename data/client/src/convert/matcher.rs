@@ -11,6 +11,8 @@ use weir_config::{PathMatch, RouteMatch, StringMatch, ValueMatch};
 
 use super::error::{ConvertError, Result, Under, each, refuse};
 
+const ABSENT: &str = "is absent or of a kind that this proxy does not know";
+
 pub(super) fn route_match(proto: &Proto) -> Result<RouteMatch> {
     refuse(is_sampled(proto), "runtime_fraction")?;
     refuse(!proto.cookies.is_empty(), "cookies")?;
@@ -63,7 +65,8 @@ fn grpc() -> ValueMatch {
 fn path(proto: &Proto) -> Result<PathMatch> {
     let exact_case = proto.case_sensitive.is_none_or(|sensitive| sensitive.value);
     match &proto.path_specifier {
-        None => Ok(PathMatch::default()),
+        // A kind of a later version reads as absent, and must not match everything.
+        None => Err(ConvertError::at("path_specifier", ABSENT)),
         Some(PathSpecifier::Prefix(prefix)) if exact_case => Ok(prefix_match(prefix)),
         Some(PathSpecifier::Path(path)) if exact_case => Ok(PathMatch::Exact(path.clone())),
         Some(PathSpecifier::PathSeparatedPrefix(prefix)) if exact_case => Ok(PathMatch::Segments(prefix.clone())),
@@ -93,7 +96,7 @@ fn header(proto: &HeaderMatcher) -> Result<ValueMatch> {
 #[allow(deprecated)] // older control planes still use the fields that StringMatch replaced
 fn header_value(proto: &HeaderMatcher) -> Result<StringMatch> {
     match &proto.header_match_specifier {
-        None => Ok(StringMatch::Present(true)),
+        None => Err(ConvertError::at("header_match_specifier", ABSENT)),
         Some(HeaderMatchSpecifier::ExactMatch(text)) => Ok(StringMatch::Exact(text.clone())),
         Some(HeaderMatchSpecifier::PrefixMatch(text)) => Ok(StringMatch::Prefix(text.clone())),
         Some(HeaderMatchSpecifier::SuffixMatch(text)) => Ok(StringMatch::Suffix(text.clone())),
@@ -107,7 +110,7 @@ fn header_value(proto: &HeaderMatcher) -> Result<StringMatch> {
 
 fn query(proto: &QueryParameterMatcher) -> Result<ValueMatch> {
     let value = match &proto.query_parameter_match_specifier {
-        None => StringMatch::Present(true),
+        None => return Err(ConvertError::at("query_parameter_match_specifier", ABSENT)),
         Some(QueryParameterMatchSpecifier::PresentMatch(present)) => StringMatch::Present(*present),
         Some(QueryParameterMatchSpecifier::StringMatch(matcher)) => string(matcher).under("string_match")?,
     };

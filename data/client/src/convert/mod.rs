@@ -22,7 +22,7 @@ use envoy_types::pb::google::protobuf::{Any, Duration};
 use prost::Message;
 use weir_config::{Cluster, Endpoint, Listener, RouteTable};
 
-pub use error::ConvertError;
+use error::ConvertError;
 use error::{Result, Under};
 
 /// Type URLs of the resources that are understood.

@@ -19,3 +19,6 @@ mod world;
 pub use engine::{ApplyError, Sink};
 pub use kind::Kind;
 pub use session::{Node, XdsOptions, XdsStatus, run};
+
+#[cfg(test)]
+mod tests;
