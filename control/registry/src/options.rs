@@ -26,6 +26,10 @@ pub struct Options {
     pub forget_after: Duration,
     /// Losses of one app within this time are judged together, see [`crate::lease`] (60 s).
     pub panic_window: Duration,
+    /// Instances that are kept though their leases have lapsed are given up after this (1 h).
+    pub hold_limit: Duration,
+    /// A stream must begin with its Hello within this (10 s).
+    pub hello_timeout: Duration,
     /// A Goodbye is answered after this at the latest, even if callers have not acknowledged (10 s).
     pub goodbye_patience: Duration,
     /// How often leases are looked at (500 ms).
@@ -44,6 +48,8 @@ impl Default for Options {
             restart_grace: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),
             panic_window: Duration::from_secs(60),
+            hold_limit: Duration::from_secs(3600),
+            hello_timeout: Duration::from_secs(10),
             goodbye_patience: Duration::from_secs(10),
             sweep_every: Duration::from_millis(500),
             max_message_bytes: 1 << 20,

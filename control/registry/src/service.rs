@@ -1,14 +1,37 @@
 //! The control stream, server side.
 
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
+use weir_model::instance::{InstancePhase, InstanceStatus, UNPUBLISHED};
+use weir_model::meta::holds;
+use weir_model::{Instance, InstanceSpec, Kind};
+use weir_proto::control::command::Command as Kindly;
 use weir_proto::control::proxy_control_server::ProxyControl;
-use weir_proto::control::{Command, Report};
+use weir_proto::control::report::Report as Said;
+use weir_proto::control::{Command, Goodbye, Health, Refused, Report, Unpublished, Welcome};
+use weir_store::{WatchEvent, WatchQuery, typed};
 
 use crate::Inner;
+use crate::health;
+use crate::hello::Hello;
+use crate::lease::{Renewal, lease_seconds};
+
+/// Commands waiting for the proxy to read them.
+const QUEUE: usize = 8;
+/// Longest farewell reason kept.
+const MAX_REASON: usize = 500;
+
+type Commands = mpsc::Sender<Result<Command, Status>>;
+type Farewell = Pin<Box<dyn Future<Output = String> + Send>>;
 
 /// Implements `weir.control.v1.ProxyControl`.
 pub struct ControlService {
@@ -25,7 +48,245 @@ impl ControlService {
 impl ProxyControl for ControlService {
     type OpenStream = Pin<Box<dyn Stream<Item = Result<Command, Status>> + Send>>;
 
-    async fn open(&self, _request: Request<Streaming<Report>>) -> Result<Response<Self::OpenStream>, Status> {
-        Err(Status::unavailable("the registry is starting"))
+    async fn open(&self, request: Request<Streaming<Report>>) -> Result<Response<Self::OpenStream>, Status> {
+        let actor = (self.inner.authenticate)(bearer(request.metadata())).await.map_err(Status::unauthenticated)?;
+        let slot = Slot::take(&self.inner)?;
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            if let Err(status) = serve(inner, actor, request.into_inner(), &commands).await {
+                // The proxy may be gone already; then there is nobody to tell.
+                let _ = commands.try_send(Err(status));
+            }
+            drop(slot);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
+    }
+}
+
+/// One of the allowed streams.
+struct Slot(Arc<Inner>);
+
+impl Slot {
+    fn take(inner: &Arc<Inner>) -> Result<Slot, Status> {
+        let open = inner.open_streams.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot(Arc::clone(inner));
+        let limit = inner.options.max_streams;
+        let full =
+            || Status::resource_exhausted(format!("{open} control streams are open, at most {limit} are allowed"));
+        if open >= limit { Err(full()) } else { Ok(slot) }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn bearer(metadata: &MetadataMap) -> Option<String> {
+    let value = metadata.get("authorization")?.to_str().ok()?;
+    value.strip_prefix("Bearer ").map(str::to_owned)
+}
+
+/// Serves one stream from its Hello to its end.
+async fn serve(
+    inner: Arc<Inner>,
+    actor: String,
+    mut reports: Streaming<Report>,
+    commands: &Commands,
+) -> Result<(), Status> {
+    let Some(hello) = first(&inner, &mut reports).await? else { return Ok(()) };
+    let hello = match Hello::read(hello) {
+        Ok(hello) => hello,
+        Err(wrong) => return refuse(commands, wrong).await,
+    };
+    let mut session = match Session::open(inner, hello, &actor).await {
+        Ok(session) => session,
+        Err(reason) => return refuse(commands, reason).await,
+    };
+    let lease_seconds = lease_seconds(session.inner.options.lease);
+    let control_plane_version = env!("CARGO_PKG_VERSION").to_owned();
+    send(commands, Kindly::Welcome(Welcome { lease_seconds, control_plane_version })).await?;
+    let mut down = session.inner.down.subscribe();
+    let mut farewell: Option<Farewell> = None;
+    loop {
+        tokio::select! {
+            report = reports.message() => match report?.map(|r| r.report) {
+                None => break,
+                Some(Some(Said::Health(health))) => session.health(health).await?,
+                Some(Some(Said::Goodbye(goodbye))) if farewell.is_none() => {
+                    farewell = Some(session.goodbye(goodbye).await?);
+                }
+                // A second Hello or Goodbye says nothing new; what is unknown comes from a newer proxy.
+                Some(Some(Said::Hello(_) | Said::Goodbye(_)) | None) => {}
+            },
+            detail = wait(&mut farewell) => {
+                farewell = Some(Box::pin(pending()));
+                send(commands, Kindly::Unpublished(Unpublished { detail })).await?;
+            }
+            () = stopped(&mut down) => return Err(Status::unavailable("the control plane is shutting down")),
+        }
+    }
+    session.end().await;
+    Ok(())
+}
+
+async fn stopped(down: &mut watch::Receiver<bool>) {
+    let _ = down.wait_for(|down| *down).await;
+}
+
+async fn wait(farewell: &mut Option<Farewell>) -> String {
+    match farewell {
+        Some(farewell) => farewell.await,
+        None => pending().await,
+    }
+}
+
+async fn first(inner: &Inner, reports: &mut Streaming<Report>) -> Result<Option<weir_proto::control::Hello>, Status> {
+    let late = |_| Status::deadline_exceeded("no Hello came");
+    let Some(report) = timeout(inner.options.hello_timeout, reports.message()).await.map_err(late)?? else {
+        return Ok(None);
+    };
+    match report.report {
+        Some(Said::Hello(hello)) => Ok(Some(hello)),
+        _ => Err(Status::invalid_argument("the first message of a control stream must be a Hello")),
+    }
+}
+
+async fn refuse(commands: &Commands, reason: String) -> Result<(), Status> {
+    tracing::warn!(reason, "a proxy was refused");
+    send(commands, Kindly::Refused(Refused { reason })).await
+}
+
+async fn send(commands: &Commands, command: Kindly) -> Result<(), Status> {
+    let gone = |_| Status::cancelled("the proxy is gone");
+    commands.send(Ok(Command { command: Some(command) })).await.map_err(gone)
+}
+
+/// A registered proxy with its stream.
+struct Session {
+    inner: Arc<Inner>,
+    hello: Hello,
+    actor: String,
+    id: u64,
+    /// It has said goodbye.
+    leaving: Option<String>,
+    ended: bool,
+}
+
+impl Session {
+    async fn open(inner: Arc<Inner>, hello: Hello, actor: &str) -> Result<Session, String> {
+        // The lease comes first: whoever looks at it while the store is written sees that the proxy is back.
+        let id = inner.leases().open(&hello.spec.app, &hello.instance, Instant::now());
+        let session = Session { inner, hello, actor: actor.to_owned(), id, leaving: None, ended: false };
+        match session.register().await {
+            Ok(()) => Ok(session),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    async fn register(&self) -> Result<(), String> {
+        let now = (self.inner.clock)();
+        self.inner.records.register(&self.hello, &self.actor, now).await.map(drop).map_err(|e| e.to_string())
+    }
+
+    async fn health(&self, health: Health) -> Result<(), Status> {
+        let (name, version) = (&self.hello.instance, &self.hello.spec.proxy_version);
+        let renewal = self.inner.leases().renew(name, self.id, Instant::now());
+        match renewal {
+            Renewal::Renewed => {}
+            Renewal::Superseded => return Err(Status::aborted("a newer stream speaks for this instance")),
+            Renewal::Revived if self.leaving.is_none() => self.register().await.map_err(Status::unavailable)?,
+            Renewal::Revived => {}
+        }
+        let now = (self.inner.clock)();
+        health::record(&self.inner.observed.telemetry, &self.inner.addresses, name, version, health, now);
+        Ok(())
+    }
+
+    /// Takes the instance out of the endpoints; what it returns resolves when callers know.
+    async fn goodbye(&mut self, goodbye: Goodbye) -> Result<Farewell, Status> {
+        let reason: String = goodbye.reason.chars().take(MAX_REASON).collect();
+        let now = (self.inner.clock)();
+        let left = self.inner.records.leave(&self.hello.instance, &reason, now).await;
+        left.map_err(|e| Status::unavailable(e.to_string()))?;
+        self.leaving = Some(reason);
+        let (inner, name) = (Arc::clone(&self.inner), self.hello.instance.clone());
+        Ok(Box::pin(async move { until_unpublished(&inner, &name).await }))
+    }
+
+    /// The stream has ended.
+    async fn end(&mut self) {
+        self.ended = true;
+        let name = &self.hello.instance;
+        let Some(reason) = &self.leaving else {
+            self.inner.leases().close(name, self.id, Instant::now());
+            return;
+        };
+        if !self.inner.leases().remove(name, Some(self.id)) {
+            return; // A newer stream speaks for it.
+        }
+        let still_gone = || !self.inner.leases().is_known(name);
+        match self.inner.records.forget(name, &format!("left: {reason}"), still_gone).await {
+            Ok(true) => self.inner.observed.telemetry.forget(name),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(instance = name, %error, "the record of an instance that left remains"),
+        }
+    }
+}
+
+impl Drop for Session {
+    /// Also when the stream broke or the task was aborted.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.inner.leases().close(&self.hello.instance, self.id, Instant::now());
+        }
+    }
+}
+
+/// Waits until no caller will send the instance another request, or patience has run out; says which, in words.
+async fn until_unpublished(inner: &Inner, name: &str) -> String {
+    let patience = inner.options.goodbye_patience;
+    match timeout(patience, watch_until_unpublished(inner, name)).await {
+        Ok(Ok(())) => "callers have acknowledged".to_owned(),
+        Ok(Err(error)) => format!("the store could not say whether callers have acknowledged: {error}"),
+        Err(_) => format!("not all callers have acknowledged within {} s", patience.as_secs()),
+    }
+}
+
+async fn watch_until_unpublished(inner: &Inner, name: &str) -> Result<(), weir_store::Error> {
+    let Some(instance) = typed::get::<InstanceSpec>(&*inner.store, name).await? else { return Ok(()) };
+    if is_out(&instance.status) {
+        return Ok(());
+    }
+    let query = WatchQuery {
+        name_prefix: name.to_owned(),
+        ..WatchQuery::kind(Kind::Instance, instance.metadata.resource_version)
+    };
+    let mut events = inner.store.watch(&query).await?;
+    while let Some(event) = events.next().await {
+        match event? {
+            WatchEvent::Deleted(object) if object.metadata.name == name => return Ok(()),
+            WatchEvent::Added(object) | WatchEvent::Modified(object) if object.metadata.name == name => {
+                if is_out(&Instance::try_from(object)?.status) {
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+    }
+    pending().await
+}
+
+/// No caller has it any more. In the phases after unpublishing that was found before they were entered.
+fn is_out(status: &InstanceStatus) -> bool {
+    match status.phase {
+        InstancePhase::Unpublishing => status.unpublished(),
+        InstancePhase::Serving => false,
+        InstancePhase::Draining | InstancePhase::Swapping | InstancePhase::Terminating => {
+            holds(&status.conditions, UNPUBLISHED)
+        }
+        InstancePhase::Pending | InstancePhase::Starting | InstancePhase::Failed => true,
     }
 }
