@@ -414,6 +414,9 @@ pub struct Verdict {
     /// Reports that arrived before this moment are in the evidence; after a restart the judge goes on from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged_until: Option<Timestamp>,
+    /// Seconds of the bake for which reports of changed instances came in. A control plane that is down watches nothing.
+    #[serde(default)]
+    pub watched_seconds: u64,
     /// Harm is found when a comparison's `logE` reaches this.
     #[serde(default)]
     pub threshold: f64,

@@ -11,10 +11,6 @@ use crate::judge::{self, Group, Question, Treated};
 use crate::plan::{self, waves};
 use crate::world::{Member, State};
 
-/// Seconds of an instance's past that are replayed where it has no control, at least and at most. The upper bound is
-/// what telemetry keeps.
-const REPLAY_SECONDS: std::ops::RangeInclusive<u64> = 60..=600;
-
 impl<'a> Walk<'a> {
     /// Takes batch `index` one step on.
     pub(super) fn drive(&mut self, index: usize) {
@@ -116,12 +112,38 @@ impl<'a> Walk<'a> {
             return self.wait("paused by a person; what is in flight finishes".into(), super::step::LOOK);
         }
         match self.admitted(self.batch(index), false) {
+            Ok(names) if names.is_empty() => self.explain_standstill(index),
             Ok(names) => {
                 let now = self.now;
+                self.status.waiting_since = None;
                 self.batch_mut(index).started.extend(names.into_iter().map(|name| (name, now)));
             }
             Err(findings) => self.unsafe_plan(&findings),
         }
+    }
+
+    /// Nobody may go and nobody is on the way: a window is shut, or a budget is used up by instances that are out by
+    /// themselves.
+    fn explain_standstill(&mut self, index: usize) {
+        let batch = self.batch(index);
+        let waiting = |n: &&String| !batch.started.contains_key(*n) && !self.status.left.contains_key(*n);
+        let waiting: Vec<&Member> =
+            batch.instances.iter().filter(waiting).filter_map(|n| self.by_name.get(n.as_str()).copied()).collect();
+        let (Some(first), true) = (waiting.first(), self.in_flight().is_empty()) else {
+            self.status.waiting_since = None;
+            return;
+        };
+        let (number, count) = (batch.number, waiting.len());
+        if let Some(freeze) = waiting.iter().find_map(|m| plan::window(&self.world.freezes, m, self.now)) {
+            let message = format!("batch {number}: {count} instances wait for a protection window ({})", freeze.reason);
+            self.status.waiting_since = None;
+            return self.wait(message, super::step::LOOK);
+        }
+        let out = |m: &&Member| m.state != State::Serving && m.state != State::Leaving && m.app == first.app;
+        let out: Vec<&str> = self.world.members.iter().filter(out).map(|m| m.name.as_str()).take(3).collect();
+        let message =
+            format!("batch {number}: {count} instances wait for others of their app to serve: {}", out.join(", "));
+        self.wait_for_health(message);
     }
 
     /// Who of `batch` may be let go now, checked independently.
@@ -220,10 +242,12 @@ impl<'a> Walk<'a> {
             return;
         }
         let spec = &self.change.spec;
-        let bake = self.rung(index).0;
-        let replay = bake.clamp(*REPLAY_SECONDS.start(), *REPLAY_SECONDS.end());
-        let samples = judge::gather(self.telemetry, groups, self.target(), spec.judge.tolerance, replay, (from, to));
+        let samples = judge::gather(self.telemetry, groups, self.target(), spec.judge.tolerance, (from, to));
         judge::observe(verdict, &samples);
+        if self.batch(index).baking_since.is_some_and(|since| whole(since) <= from) {
+            let seconds = u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0);
+            verdict.watched_seconds += judge::watched_seconds(&samples).min(seconds);
+        }
         verdict.judged_until = Some(to);
     }
 
@@ -235,13 +259,12 @@ impl<'a> Walk<'a> {
 
     fn question(&self, index: usize, strata: usize) -> Question {
         let batch = self.batch(index);
-        let since = batch.baking_since.filter(|_| batch.phase == BatchPhase::Baking);
         let (bake_seconds, min_requests) = self.rung(index);
         Question {
             alpha: self.change.spec.judge.alpha,
             batch: batch.number,
             strata,
-            baked_seconds: since.map(|s| u64::try_from(self.now.duration_since(s).as_secs()).unwrap_or(0)),
+            baking: batch.phase == BatchPhase::Baking,
             bake_seconds,
             min_requests,
             unhealthy: self.unhealthy(index),

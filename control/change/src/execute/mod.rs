@@ -13,6 +13,8 @@ mod act;
 mod batch;
 mod load;
 mod rollback;
+#[cfg(test)]
+mod sim;
 mod step;
 
 use std::collections::BTreeSet;

@@ -349,7 +349,7 @@ impl<'a> Walk<'a> {
         self.wait(format!("{windows} instances wait for a protection window ({reason}){until}"), IDLE);
     }
 
-    fn wait_for_health(&mut self, message: String) {
+    pub fn wait_for_health(&mut self, message: String) {
         let since = *self.status.waiting_since.get_or_insert(self.now);
         if self.now >= plan::later(since, self.change.spec.judge.patience_seconds) {
             let hint = "repair or remove them and retry, or abort to leave them as they are";

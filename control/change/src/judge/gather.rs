@@ -47,27 +47,22 @@ impl Span {
         Span { from: self.from.max(start), ..self }
     }
 
-    fn before(self, end: Timestamp) -> Span {
-        Span { to: self.to.min(end), ..self }
-    }
-
-    fn earlier_by(self, shift: SignedDuration) -> Span {
-        let moved = |time: Timestamp| time.checked_sub(shift).unwrap_or(Timestamp::MIN);
-        Span { from: moved(self.from), to: moved(self.to) }
+    /// The span mirrored: what lies so far after `end` stands beside what lies so far before `start`.
+    fn mirrored(self, end: Timestamp, start: Timestamp) -> Span {
+        let mirror = |time: Timestamp| start.checked_sub(time.duration_since(end)).unwrap_or(Timestamp::MIN);
+        Span { from: mirror(self.to), to: mirror(self.from) }
     }
 }
 
-/// Reads what arrived in `[from, to)` about every group; `target` is the version that changed instances run,
-/// `replay_seconds` how much of an instance's past is replayed where it has no control.
+/// Reads what arrived in `[from, to)` about every group; `target` is the version that changed instances run.
 pub fn gather(
     telemetry: &Telemetry,
     groups: &[Group],
     target: &str,
     tolerance: f64,
-    replay_seconds: u64,
     (from, to): (Timestamp, Timestamp),
 ) -> Vec<Sample> {
-    let reader = Reader { telemetry, target, tolerance, replay_seconds };
+    let reader = Reader { telemetry, target, tolerance };
     let span = Span { from, to };
     let of_group = |group| Metric::ALL.into_iter().map(move |metric| (group, metric));
     groups.iter().flat_map(of_group).filter_map(|(group, metric)| reader.sample(group, metric, span)).collect()
@@ -77,7 +72,6 @@ struct Reader<'a> {
     telemetry: &'a Telemetry,
     target: &'a str,
     tolerance: f64,
-    replay_seconds: u64,
 }
 
 impl Reader<'_> {
@@ -113,11 +107,10 @@ impl Reader<'_> {
         }
     }
 
-    /// The seconds before the change that stand beside `span`: the first after `done` beside the oldest replayed.
+    /// The seconds before the change that stand beside `span`: the last before it beside the first after it, and so on
+    /// backwards.
     fn replayed(&self, treated: &Treated, span: Span) -> Span {
-        let history = SignedDuration::from_secs(i64::try_from(self.replay_seconds).unwrap_or(i64::MAX));
-        let shift = treated.done.duration_since(treated.started).saturating_add(history);
-        span.after(treated.done).earlier_by(shift).before(treated.started)
+        span.after(treated.done).mirrored(treated.done, treated.started)
     }
 
     fn seen(&self, name: &str, metric: Metric, span: Span, treated: bool) -> Vec<Seen> {

@@ -13,7 +13,8 @@
 //! false alarms stands. Evidence that is strong but on one instance alone neither passes nor fails: it holds the batch.
 //!
 //! Where no control instance is left (an app of one instance, the last batch), an instance is compared with its own
-//! last seconds before the change, replayed beside it, with a wider tolerance since the hour has moved on.
+//! last seconds before the change, replayed backwards beside it, with a wider tolerance since the hour has moved on. Where
+//! not even that is known (the control plane has just restarted) events cannot be blamed, but they hold the batch.
 //!
 //! Everything the judge knows is in the [`Verdict`], which is stored: after a restart it goes on from there.
 
@@ -98,8 +99,8 @@ pub struct Question {
     pub batch: u32,
     /// Strata in the batch.
     pub strata: usize,
-    /// All its instances have changed, and so long ago (seconds).
-    pub baked_seconds: Option<u64>,
+    /// All its instances have changed and are watched.
+    pub baking: bool,
     /// Bake time wanted (seconds).
     pub bake_seconds: u64,
     /// Requests wanted.
@@ -120,6 +121,12 @@ pub fn observe(verdict: &mut Verdict, samples: &[Sample]) {
     let seen = [Metric::Errors, Metric::CallErrors, Metric::CallerErrors];
     let busiest = seen.into_iter().max_by_key(|m| (requests(*m), *m == Metric::Errors)).unwrap_or(Metric::Errors);
     (verdict.requests, verdict.errors) = (requests(busiest), of(busiest).map(|e| e.treated_events).sum());
+}
+
+/// For how many seconds changed instances reported: as many as the one that reported most.
+pub fn watched_seconds(samples: &[Sample]) -> u64 {
+    let own = samples.iter().filter(|s| s.metric == Metric::Errors).flat_map(|s| &s.treated);
+    own.map(|(_, windows)| windows.len() as u64).max().unwrap_or(0)
 }
 
 fn evidence_of(verdict: &mut Verdict, sample: &Sample) -> usize {
@@ -150,7 +157,9 @@ fn add(evidence: &mut Evidence, sample: &Sample) {
     evidence.control_events += now.control;
     let Some(theta0) = evalue::tolerated_share(treated_requests, control_requests, sample.tolerance) else { return };
     let before = Counts { treated: evidence.treated_counted, control: evidence.control_counted };
-    evidence.log_e += evalue::ln_factor(theta0, before, now);
+    let factor = evalue::ln_factor(theta0, before, now);
+    // Evidence is stored as JSON, which knows finite numbers only.
+    evidence.log_e += if factor.is_finite() { factor } else { 0.0 };
     evidence.treated_counted += now.treated;
     evidence.control_counted += now.control;
     note_harmed(evidence, sample);
@@ -195,8 +204,10 @@ fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
     if let Some(harm) = strong.iter().filter(|e| widespread(e)).max_by(|a, b| a.log_e.total_cmp(&b.log_e)) {
         return (Outcome::Fail, words::harm(harm, verdict.threshold));
     }
-    let Some(baked) = question.baked_seconds else { return (Outcome::Inconclusive, words::changing(verdict)) };
-    if let Some(problem) = question.unhealthy.first() {
+    let baked = verdict.watched_seconds;
+    if !question.baking {
+        (Outcome::Inconclusive, words::changing(verdict))
+    } else if let Some(problem) = question.unhealthy.first() {
         (Outcome::Inconclusive, format!("waits for static health: {problem}"))
     } else if baked < question.bake_seconds {
         (Outcome::Inconclusive, words::baking(verdict, baked, question.bake_seconds))
@@ -204,6 +215,8 @@ fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
         (Outcome::Inconclusive, words::too_little(verdict, question.min_requests))
     } else if let Some(narrow) = strong.first() {
         (Outcome::Inconclusive, words::narrow(narrow))
+    } else if let Some(alone) = verdict.evidence.iter().find(|e| !compared(e) && e.treated_events > 0) {
+        (Outcome::Inconclusive, words::alone(alone))
     } else {
         (Outcome::Pass, words::pass(verdict, baked))
     }
@@ -255,6 +268,7 @@ pub fn open_verdict() -> Verdict {
         requests: 0,
         errors: 0,
         judged_until: None,
+        watched_seconds: 0,
         threshold: 0.0,
     }
 }

@@ -39,6 +39,15 @@ pub(super) fn narrow(e: &Evidence) -> String {
     )
 }
 
+pub(super) fn alone(e: &Evidence) -> String {
+    format!(
+        "{} on {}: {}, and nothing to compare with; look at them, then retry or roll back",
+        e.metric,
+        e.stratum,
+        ratio(e.treated_events, e.treated_requests),
+    )
+}
+
 pub(super) fn excluded(e: &Evidence) -> String {
     format!("{} of {}: nothing to compare with (no unchanged instance, no reports from before)", e.metric, e.stratum)
 }

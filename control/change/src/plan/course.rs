@@ -39,11 +39,14 @@ impl<'a> Course<'a> {
             sizes: HashMap::new(),
         };
         course.read();
-        course.open.sort_by_key(|c| {
+        let mut open = std::mem::take(&mut course.open);
+        open.sort_by_key(|c| {
             let m = c.member;
-            let importance = (!m.canary, u8::MAX - m.tier, c.unit_weight, c.turn);
+            let alone = course.sizes[&(m.app.as_str(), m.unit.as_str())] == 1;
+            let importance = (alone, !m.canary, u8::MAX - m.tier, c.unit_weight, c.turn);
             (importance, m.app.as_str(), m.unit.as_str(), m.zone.as_str(), m.name.as_str())
         });
+        course.open = open;
         course
     }
 

@@ -10,8 +10,8 @@
 //!   was deferred catches up from its own first box and skips no rung.
 //! - **Enforced canary**: of a stratum (stack, unit, tier) from which no passed batch has taken an instance, a batch takes
 //!   just one. Such strata are served first.
-//! - **Order**: canary units first, then the least important tier, then the unit with the least traffic, then the apps in
-//!   turn.
+//! - **Order**: those first that can be compared with another instance of their app in their unit; then canary units, the
+//!   least important tier, the unit with the least traffic, and the apps in turn.
 //! - **Windows**: instances of a frozen app are deferred, the others go on; when only frozen ones are left, the forecast
 //!   goes on from the moment the first window opens.
 

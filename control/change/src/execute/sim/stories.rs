@@ -1,0 +1,348 @@
+//! What becomes of changes.
+
+use weir_model::change::{Batch, BatchPhase, BlockReason, Budget, ChangePhase, Command, Level, Outcome, Scope};
+use weir_model::instance::{InstancePhase, InstanceSpec};
+use weir_model::{Change, Freeze, FreezeSpec, Key, Kind, WorkloadSpec};
+use weir_store::{Store, typed};
+
+use super::fleet::{self, Fleet, Nature};
+use super::{Sim, at, author, now, spec};
+
+fn sim() -> Sim {
+    Sim::new(1, Fleet::demo())
+}
+
+fn versions(sim: &Sim) -> Vec<String> {
+    now(typed::list::<InstanceSpec>(&sim.store)).unwrap().0.into_iter().map(|i| i.spec.proxy_version).collect()
+}
+
+fn touched(change: &Change) -> usize {
+    change.status.batches.iter().map(|b| b.started.len()).sum()
+}
+
+#[test]
+fn a_good_change_reaches_everyone() {
+    let mut sim = sim();
+    sim.apply("up", spec("b"));
+    let change = sim.run_to_end("up");
+    assert_eq!(change.status.phase, ChangePhase::Succeeded, "{}", change.status.message);
+    assert!(versions(&sim).iter().all(|v| v == "b"));
+    assert!(change.status.batches.iter().all(|b| b.phase == BatchPhase::Passed));
+    assert_eq!(change.status.batches[0].instances.len(), 1);
+    assert_eq!((change.status.progress.done, change.status.progress.total), (13, 13));
+    let workloads = now(typed::list::<WorkloadSpec>(&sim.store)).unwrap().0;
+    assert!(workloads.iter().all(|w| w.spec.proxy_version == "b"));
+    assert_eq!(sim.events("up").last().map(String::as_str), Some("Succeeded"));
+}
+
+#[test]
+fn a_bad_change_is_rolled_back_from_its_first_batch() {
+    let mut sim = sim();
+    sim.apply("up", spec("c"));
+    let change = sim.run_to_end("up");
+    assert_eq!(change.status.phase, ChangePhase::RolledBack, "{}", change.status.message);
+    assert!(versions(&sim).iter().all(|v| v == "a"));
+    assert_eq!(touched(&change), 1);
+    let verdict = change.status.batches[0].verdict.as_ref().unwrap();
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    assert!(verdict.reason.contains("rose on changed instances of"), "{}", verdict.reason);
+    assert!(verdict.errors > 0 && verdict.errors < 40, "{}", verdict.errors);
+}
+
+#[test]
+fn a_version_that_does_not_come_up_is_rolled_back() {
+    let mut fleet = Fleet::demo();
+    fleet.natures.insert("c".into(), Nature { failing: 0.0, stillborn: true });
+    let mut sim = Sim::new(1, fleet);
+    sim.apply("up", spec("c"));
+    let change = sim.run_to_end("up");
+    assert_eq!((change.status.phase, touched(&change)), (ChangePhase::RolledBack, 1));
+    assert!(change.status.batches[0].verdict.as_ref().unwrap().reason.contains("failed with proxy c"));
+}
+
+#[test]
+fn an_app_that_fails_by_itself_does_not_block() {
+    let mut fleet = Fleet::demo();
+    fleet.background = [("front".to_owned(), 0.3), ("stock".to_owned(), 0.05)].into();
+    let mut sim = Sim::new(1, fleet);
+    sim.apply("up", spec("b"));
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded);
+}
+
+#[test]
+fn at_level_three_a_person_decides() {
+    let mut sim = sim();
+    sim.apply("up", weir_model::ChangeSpec { level: Level::L3, ..spec("c") });
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    assert_eq!(change.status.blocked, Some(BlockReason::BatchFailed));
+    assert_eq!(versions(&sim).iter().filter(|v| *v == "c").count(), 1);
+    sim.command("up", |s| s.retries += 1);
+    sim.tick("up");
+    assert_eq!(sim.change("up").status.phase, ChangePhase::Running);
+    sim.run_to_phase("up", ChangePhase::Blocked);
+    sim.command("up", |s| s.command = Command::RollBack);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
+}
+
+#[test]
+fn at_level_two_each_batch_waits_for_approval() {
+    let mut sim = sim();
+    sim.apply("up", weir_model::ChangeSpec { level: Level::L2, ..spec("b") });
+    sim.run_until("up", |c| c.status.message.contains("batch 1 waits for approval"));
+    assert_eq!(touched(&sim.change("up")), 0);
+    sim.command("up", |s| s.approved_batch = 1);
+    sim.run_until("up", |c| c.status.message.contains("batch 2 waits for approval"));
+    assert_eq!(touched(&sim.change("up")), 1);
+    sim.command("up", |s| s.approved_batch = 99);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded);
+}
+
+#[test]
+fn a_paused_change_begins_nothing_and_goes_on() {
+    let mut sim = sim();
+    sim.apply("up", spec("b"));
+    sim.run_until("up", |c| c.status.progress.batch == 2);
+    sim.command("up", |s| s.command = Command::Pause);
+    (0..60).for_each(|_| sim.tick("up"));
+    let paused = sim.change("up");
+    assert_eq!((paused.status.phase, paused.status.progress.batch), (ChangePhase::Paused, 2));
+    assert_eq!(paused.status.progress.in_flight, 0);
+    sim.command("up", |s| s.command = Command::Run);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded);
+}
+
+#[test]
+fn an_aborted_change_stays_where_it_is() {
+    let mut sim = sim();
+    sim.apply("up", spec("b"));
+    sim.run_until("up", |c| c.status.progress.batch == 2);
+    sim.command("up", |s| s.command = Command::Abort);
+    let change = sim.run_to_end("up");
+    assert_eq!(change.status.phase, ChangePhase::Aborted);
+    let before = versions(&sim);
+    (0..20).for_each(|_| sim.tick("up"));
+    assert_eq!(versions(&sim), before);
+}
+
+#[test]
+fn a_roll_back_before_anything_began_is_at_once_over() {
+    let mut sim = sim();
+    sim.apply("up", weir_model::ChangeSpec { command: Command::RollBack, ..spec("b") });
+    let change = sim.run_to_end("up");
+    assert_eq!((change.status.phase, touched(&change)), (ChangePhase::RolledBack, 0));
+}
+
+#[test]
+fn a_good_change_can_be_rolled_back_half_way() {
+    let mut sim = sim();
+    sim.apply("up", spec("b"));
+    sim.run_until("up", |c| c.status.progress.batch == 3 && c.status.progress.in_flight > 0);
+    sim.command("up", |s| s.command = Command::RollBack);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
+    assert!(versions(&sim).iter().all(|v| v == "a"));
+}
+
+#[test]
+fn nothing_in_scope_is_nothing_to_do() {
+    let mut sim = sim();
+    let scope = Scope { apps: vec!["nobody".into()], ..Scope::default() };
+    sim.apply("up", weir_model::ChangeSpec { scope, ..spec("b") });
+    let change = sim.run_to_end("up");
+    assert_eq!(change.status.phase, ChangePhase::Succeeded);
+    assert!(change.status.message.starts_with("nothing to do: no instance"), "{}", change.status.message);
+}
+
+#[test]
+fn without_a_release_it_waits_and_goes_on_by_itself() {
+    let mut sim = sim();
+    sim.apply("up", spec("d"));
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    assert_eq!(change.status.blocked, Some(BlockReason::ReleaseMissing));
+    assert!(change.status.message.contains("no Release of proxy d"));
+    fleet::release(&sim.store, "d");
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded);
+}
+
+#[test]
+fn a_frozen_app_catches_up_when_its_window_opens() {
+    let mut sim = sim();
+    let freeze =
+        FreezeSpec { until: Some(at(200)), apps: vec!["stock".into()], reason: "sale".into(), ..FreezeSpec::default() };
+    now(typed::create(&sim.store, &Freeze::new("sale", freeze), &author())).unwrap();
+    sim.apply("up", spec("b"));
+    let waits = sim.run_until("up", |c| c.status.message.contains("protection window (sale), until"));
+    assert_eq!(touched(&waits), 7);
+    let change = sim.run_to_end("up");
+    assert_eq!(change.status.phase, ChangePhase::Succeeded);
+    let stock = change.status.batches.iter().flat_map(|b| &b.started).filter(|(name, _)| name.starts_with("stock"));
+    assert!(stock.clone().count() == 6 && stock.clone().all(|(_, started)| *started >= at(200)));
+}
+
+#[test]
+fn a_freeze_in_the_middle_of_a_batch_holds_those_not_yet_let_go() {
+    let mut sim = sim();
+    sim.apply("up", spec("b"));
+    sim.run_until("up", |c| c.status.batches.get(2).is_some_and(|b| !b.started.is_empty()));
+    let freeze = FreezeSpec { reason: "red button".into(), ..FreezeSpec::default() };
+    now(typed::create(&sim.store, &Freeze::new("all", freeze), &author())).unwrap();
+    let held = touched(&sim.change("up"));
+    (0..100).for_each(|_| sim.tick("up"));
+    assert_eq!(touched(&sim.change("up")), held);
+    now(sim.store.delete(&Key::new(Kind::Freeze, "all"), None, &author())).unwrap();
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded);
+}
+
+#[test]
+fn harm_is_undone_in_spite_of_a_freeze() {
+    let mut sim = sim();
+    sim.apply("up", spec("c"));
+    sim.run_until("up", |c| c.status.batches.first().is_some_and(|b| !b.done.is_empty()));
+    let freeze = FreezeSpec { reason: "sale".into(), ..FreezeSpec::default() };
+    now(typed::create(&sim.store, &Freeze::new("all", freeze), &author())).unwrap();
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
+}
+
+#[test]
+fn a_canary_without_traffic_does_not_pass() {
+    let mut fleet = Fleet::demo();
+    fleet.idle = true;
+    let mut sim = Sim::new(1, fleet);
+    sim.apply("up", spec("b"));
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    assert_eq!((change.status.blocked, touched(&change)), (Some(BlockReason::NoEvidence), 1));
+    assert!(change.status.message.contains("too little traffic for a verdict: 0 of 40"), "{}", change.status.message);
+}
+
+#[test]
+fn an_instance_that_vanishes_leaves_the_change() {
+    let mut sim = sim();
+    sim.apply("up", spec("b"));
+    let change = sim.run_until("up", |c| c.status.progress.batch == 2 && c.status.progress.in_flight > 0);
+    let batch = change.status.batches[1].clone();
+    let gone = batch.started.keys().find(|n| !batch.done.contains_key(*n)).unwrap().clone();
+    now(sim.store.delete(&Key::new(Kind::Instance, &gone), None, &author())).unwrap();
+    let change = sim.run_to_end("up");
+    assert_eq!(change.status.phase, ChangePhase::Succeeded);
+    assert_eq!(change.status.left[&gone], "it is gone or being stopped");
+    assert!(sim.events("up").iter().any(|e| e == "InstanceLeft"));
+}
+
+#[test]
+fn an_instance_that_appears_is_changed_too() {
+    let mut sim = sim();
+    sim.apply("up", spec("b"));
+    sim.run_until("up", |c| c.status.progress.batch == 2);
+    fleet::create_instance(&sim.store, "stock-west-4", "stock", "west", "a");
+    let change = sim.run_to_end("up");
+    assert_eq!(change.status.phase, ChangePhase::Succeeded);
+    assert!(change.status.batches.iter().any(|b| b.done.contains_key("stock-west-4")));
+}
+
+/// `stock-west-1` has failed by itself, and stays so.
+fn with_an_ill_instance() -> Sim {
+    let mut sim = sim();
+    let mut ill = now(typed::get::<InstanceSpec>(&sim.store, "stock-west-1")).unwrap().unwrap();
+    ill.status.phase = InstancePhase::Failed;
+    ill.status.message = "its disk is full".into();
+    now(typed::update_status(&sim.store, &ill)).unwrap();
+    sim.fleet.natures.insert("a".into(), Nature { failing: 0.0, stillborn: true });
+    sim
+}
+
+#[test]
+fn instances_that_do_not_serve_hold_the_end_and_then_block() {
+    let mut sim = with_an_ill_instance();
+    let budget = Budget { max_unavailable_percent: 67.0, ..Budget::default() };
+    sim.apply("up", weir_model::ChangeSpec { budget, ..spec("b") });
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    assert_eq!(change.status.blocked, Some(BlockReason::Unreachable));
+    assert!(change.status.message.contains("stock-west-1: it failed its disk is full"), "{}", change.status.message);
+    assert_eq!(touched(&change), 12);
+    now(sim.store.delete(&Key::new(Kind::Instance, "stock-west-1"), None, &author())).unwrap();
+    sim.command("up", |s| s.retries += 1);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded);
+}
+
+#[test]
+fn a_budget_used_up_by_an_ill_instance_holds_the_others_and_then_blocks() {
+    let mut sim = with_an_ill_instance();
+    sim.apply("up", spec("b"));
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    assert_eq!(change.status.blocked, Some(BlockReason::Unreachable));
+    let why = "wait for others of their app to serve: stock-west-1";
+    assert!(change.status.message.contains(why), "{}", change.status.message);
+    now(sim.store.delete(&Key::new(Kind::Instance, "stock-west-1"), None, &author())).unwrap();
+    sim.command("up", |s| s.retries += 1);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded);
+}
+
+#[test]
+fn an_instance_that_somebody_else_changes_is_left_alone() {
+    let mut sim = sim();
+    fleet::release(&sim.store, "x");
+    sim.apply("up", spec("b"));
+    let held = |c: &Change| {
+        let part_way = |b: &&Batch| !b.started.is_empty() && b.instances.len() > b.started.len();
+        c.status.batches.iter().find(part_way)?.instances.last().cloned()
+    };
+    let change = sim.run_until("up", |c| held(c).is_some());
+    let name = held(&change).unwrap();
+    let mut instance = now(typed::get::<InstanceSpec>(&sim.store, &name)).unwrap().unwrap();
+    instance.spec.proxy_version = "x".into();
+    let mut instance = now(typed::update(&sim.store, &instance, &author())).unwrap();
+    instance.status.proxy_version = "x".into();
+    now(typed::update_status(&sim.store, &instance)).unwrap();
+    sim.law.histories.get_mut(&name).unwrap().push("x".into());
+    let change = sim.run_to_end("up");
+    assert_eq!(change.status.phase, ChangePhase::Succeeded);
+    assert_eq!(change.status.left[&name], "somebody else wants proxy x there");
+}
+
+#[test]
+fn of_two_changes_to_the_same_instances_the_later_waits() {
+    let mut sim = sim();
+    fleet::release(&sim.store, "d");
+    sim.apply("first", spec("b"));
+    sim.run_until("first", |c| c.status.started_at.is_some());
+    sim.apply("second", spec("d"));
+    let world = now(super::super::reconcile(&sim.store, &sim.observed, "second", at(sim.second))).unwrap();
+    assert!(world.is_some());
+    let second = sim.change("second");
+    assert_eq!(second.status.message, "waits for change/first, which is about the same instances");
+    assert_eq!(touched(&second), 0);
+    sim.run_to_end("first");
+    sim.law = super::law::Law::default();
+    assert_eq!(sim.run_to_end("second").status.phase, ChangePhase::Succeeded);
+}
+
+/// Kills the executor at random operations, with what it measured; afterwards everything is as without kills.
+fn killed(seed: u64, target: &str) -> Change {
+    let mut sim = Sim::new(seed, Fleet::demo());
+    sim.deaths = Some(3 + (seed % 7) as u32);
+    sim.apply("up", spec(target));
+    let change = sim.run_to_end("up");
+    let wanted = if target == "b" { "b" } else { "a" };
+    assert!(versions(&sim).iter().all(|v| v == wanted), "seed {seed}: {:#?}", change.status);
+    change
+}
+
+#[test]
+fn good_changes_survive_kills() {
+    for seed in 0..KILL_SEEDS {
+        let change = killed(seed, "b");
+        assert_eq!(change.status.phase, ChangePhase::Succeeded, "seed {seed}: {}", change.status.message);
+        assert_eq!(touched(&change), 13, "seed {seed}");
+    }
+}
+
+#[test]
+fn bad_changes_are_rolled_back_in_spite_of_kills() {
+    for seed in 0..KILL_SEEDS {
+        let change = killed(seed, "c");
+        assert_eq!(change.status.phase, ChangePhase::RolledBack, "seed {seed}: {}", change.status.message);
+        assert_eq!(touched(&change), 1, "seed {seed}");
+    }
+}
+
+/// Seeds of each kill test.
+const KILL_SEEDS: u64 = 20;
