@@ -85,10 +85,48 @@ pub enum Command {
     Run(run::Args),
     /// Run all of Weir on this machine.
     Up(up::Args),
-    /// Show the versions of this command and of the server.
-    Version(commands::version::Args),
     /// Print a completion script for a shell.
     Completion(commands::completion::Args),
+    /// Those that talk to the API.
+    #[command(flatten)]
+    Ask(Ask),
+}
+
+/// Commands that talk to the API.
+#[derive(Debug, Subcommand)]
+pub enum Ask {
+    /// Create or change resources from files.
+    Apply(commands::apply::Args),
+    /// Show resources.
+    Get(commands::get::Args),
+    /// Show one resource with its conditions and events.
+    Describe(commands::describe::Args),
+    /// Delete resources.
+    Delete(commands::delete::Args),
+    /// Follow resources as they change.
+    Watch(commands::watch::Args),
+    /// Show what apply would change.
+    Diff(commands::diff::Args),
+    /// Wait until a resource is as it should be.
+    Wait(commands::wait::Args),
+    /// Pause, resume, abort, retry, roll back or approve a change.
+    Change(commands::change::Args),
+    /// Forbid changes for a time.
+    Freeze(commands::freeze::Args),
+    /// Say why something waits or was blocked.
+    Explain(commands::explain::Args),
+    /// Show what happened, and why.
+    Events(commands::events::Args),
+    /// Check that everything works.
+    Check(commands::check::Args),
+    /// Show proxies and the configuration they have acknowledged.
+    Proxies(commands::proxies::Args),
+    /// Remember a server and a token.
+    Login(commands::login::Args),
+    /// Make, list and revoke tokens.
+    Token(commands::token::Args),
+    /// Show the versions of this command and of the server.
+    Version(commands::version::Args),
 }
 
 /// Which control plane, and as whom.

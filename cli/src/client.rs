@@ -1,14 +1,24 @@
-//! The HTTP API, from outside.
+//! The HTTP API, from outside: requests, watches, and refusals as a person reads them.
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
-use crate::cli::Connection;
+use crate::cli::{Connection, Write};
+use crate::context::Context;
 use crate::failure::{Failure, UNREACHABLE, USAGE};
 
 /// Where a control plane listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:15000";
+/// Root of all resources.
+pub const BASE: &str = "/apis/weir.dev/v1";
+/// A control plane that does not answer within this is taken for unreachable; watches have no such bound.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest line of a watch.
+const MAX_LINE: usize = 16 << 20;
 
 /// A connection to one control plane, as one user.
 #[derive(Debug, Clone)]
@@ -18,36 +28,192 @@ pub struct Client {
     token: Option<String>,
 }
 
+/// What was answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// `created`, `configured`, `unchanged`, or nothing.
+    pub result: String,
+    /// The body.
+    pub body: Value,
+}
+
 impl Client {
-    /// From flags and environment.
+    /// From flags, environment, and what `weir login` remembered.
     pub fn new(connection: &Connection) -> Result<Client, Failure> {
+        let context = Context::load()?;
+        let server = connection.server.clone().or_else(|| context.server.clone());
+        let server = server.unwrap_or_else(|| DEFAULT_SERVER.to_owned()).trim_end_matches('/').to_owned();
         let token = match (&connection.token, &connection.token_file) {
             (Some(token), _) => Some(token.trim().to_owned()),
             (None, Some(file)) => Some(read_token(file)?),
-            (None, None) => None,
+            (None, None) => context.token_for(&server),
         };
-        let server = connection.server.as_deref().unwrap_or(DEFAULT_SERVER);
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .build()
-            .map_err(|error| Failure::new(error.to_string()))?;
-        Ok(Client { http, server: server.trim_end_matches('/').to_owned(), token })
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).build();
+        Ok(Client { http: http.map_err(|error| Failure::new(error.to_string()))?, server, token })
     }
 
-    /// `GET path`, as JSON.
-    pub async fn json(&self, path: &str) -> Result<Value, Failure> {
-        let mut request = self.http.get(format!("{}{path}", self.server));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+    /// URL of the control plane.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The token that requests carry.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.server));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        answer.json().await.map_err(|error| Failure::new(format!("{}: {error}", self.server)))
+    }
+
+    /// `GET path?query`, as JSON.
+    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        let answer = self.answer(self.request(Method::GET, path).query(query)).await?;
+        Ok(answer.body)
+    }
+
+    /// `GET`, but `None` for 404.
+    pub async fn find(&self, path: &str) -> Result<Option<Value>, Failure> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(self.read(response).await?.body))
+    }
+
+    /// Answers of any status, for checks: status and body.
+    pub async fn probe(&self, path: &str) -> Result<(StatusCode, Value), Failure> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        let status = response.status();
+        Ok((status, response.json().await.unwrap_or_default()))
+    }
+
+    /// A write with its reason.
+    pub async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+        write: &Write,
+    ) -> Result<Answer, Failure> {
+        let mut request = self.request(method, path).query(query);
+        if write.dry_run {
+            request = request.query(&[("dryRun", "true")]);
+        }
+        if let Some(reason) = &write.reason {
+            request = request.query(&[("reason", reason)]);
+        }
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        self.answer(request).await
+    }
+
+    /// Follows changes, calling `each` for every line until it returns false or the stream ends.
+    pub async fn watch(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        mut each: impl FnMut(Value) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let request = self.request(Method::GET, path).query(&[("watch", "true")]).query(query);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            return self.read(response).await.map(drop);
+        }
+        let (mut chunks, mut buffer) = (response.bytes_stream(), Vec::new());
+        while let Some(chunk) = chunks.next().await {
+            buffer.extend_from_slice(&chunk.map_err(|error| self.unreachable(&error))?);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                if !each(serde_json::from_slice(&line).map_err(|error| self.garbled(&error))?)? {
+                    return Ok(());
+                }
+            }
+            if buffer.len() > MAX_LINE {
+                return Err(Failure::new(format!("{} sends a line without end", self.server)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let response = self.send(request).await?;
+        self.read(response).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        request.timeout(PATIENCE).send().await.map_err(|error| self.unreachable(&error))
+    }
+
+    async fn read(&self, response: Response) -> Result<Answer, Failure> {
+        let status = response.status();
+        let result = result_header(response.headers());
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let body: Value = match serde_json::from_slice(&bytes) {
+            Ok(body) => body,
+            Err(error) if status.is_success() => return Err(self.garbled(&error)),
+            Err(_) => Value::Null,
+        };
+        if status.is_success() { Ok(Answer { result, body }) } else { Err(self.refusal(status, &body)) }
+    }
+
+    /// What the server refused, with what to do about it.
+    fn refusal(&self, status: StatusCode, body: &Value) -> Failure {
+        let message = body["message"].as_str().map(str::to_owned);
+        let mut text =
+            message.unwrap_or_else(|| format!("{} answered {status}; is it a Weir control plane?", self.server));
+        let details: Vec<String> = body["details"].as_array().into_iter().flatten().map(detail).collect();
+        if details.len() > 1 {
+            text = format!("{text}:\n  {}", details.join("\n  "));
+        }
+        let failure = Failure { status: Some(status.as_u16()), ..Failure::new(text) };
+        match status {
+            StatusCode::UNAUTHORIZED if self.token.is_none() => {
+                failure.hint(format!("log in with `weir login --server {}`, or set WEIR_TOKEN", self.server))
+            }
+            StatusCode::UNAUTHORIZED => {
+                failure.hint("log in again with `weir login`; an Admin makes tokens with `weir token create`")
+            }
+            StatusCode::CONFLICT => failure.hint("read it again and decide again"),
+            _ => failure,
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let message = format!("cannot reach the control plane at {}: {error}", self.server);
-        Failure::new(message).code(UNREACHABLE).hint("start one with `weir control`, or name another with --server")
+        let message = format!("cannot reach the control plane at {}: {}", self.server, innermost(error));
+        Failure::new(message)
+            .code(UNREACHABLE)
+            .hint("start one with `weir control`, or name another with --server or WEIR_SERVER")
     }
+
+    fn garbled(&self, error: &serde_json::Error) -> Failure {
+        Failure::new(format!("{} does not answer in JSON ({error}); is it a Weir control plane?", self.server))
+    }
+}
+
+/// The cause that says something: reqwest's own text repeats the URL.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn result_header(headers: &HeaderMap) -> String {
+    headers.get("weir-result").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn detail(detail: &Value) -> String {
+    let field = |name: &str| detail[name].as_str().unwrap_or_default();
+    let hint = detail["hint"].as_str().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{}: {}{hint}", field("path"), field("message"))
 }
 
 fn read_token(file: &std::path::Path) -> Result<String, Failure> {

@@ -12,6 +12,8 @@ pub struct Failure {
     pub message: String,
     /// What to do, if anything helps.
     pub hint: Option<String>,
+    /// HTTP status, if the server refused.
+    pub status: Option<u16>,
 }
 
 /// What commands return.
@@ -31,7 +33,7 @@ pub const DIFFERS: u8 = 5;
 impl Failure {
     /// An ordinary failure.
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure { code: FAILED, message: message.into(), hint: None }
+        Failure { code: FAILED, message: message.into(), hint: None, status: None }
     }
 
     /// With another exit code.

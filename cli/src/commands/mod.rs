@@ -1,12 +1,28 @@
 //! One module per command: its arguments, and the function that does it.
 
+pub mod apply;
+pub mod change;
+pub mod check;
 pub mod completion;
 pub mod control;
+pub mod delete;
+pub mod describe;
+pub mod diff;
+pub mod events;
+pub mod explain;
+mod files;
+pub mod freeze;
+pub mod get;
+pub mod login;
+pub mod proxies;
+pub mod token;
 pub mod version;
+pub mod wait;
+pub mod watch;
 
 use std::process::ExitCode;
 
-use crate::cli::Command;
+use crate::cli::{Ask, Command};
 use crate::failure::{Failure, Outcome};
 use crate::{output, run, up};
 
@@ -17,9 +33,31 @@ pub fn dispatch(command: Command) -> ExitCode {
         Command::Up(args) => return up::main(args),
         Command::Control(args) => control::main(args),
         Command::Completion(args) => completion::main(&args),
-        Command::Version(args) => block_on(version::main(args)),
+        Command::Ask(command) => block_on(ask(command)),
     };
     outcome.unwrap_or_else(report)
+}
+
+/// Commands that talk to the API.
+async fn ask(command: Ask) -> Outcome {
+    match command {
+        Ask::Apply(args) => apply::main(args).await,
+        Ask::Get(args) => get::main(args).await,
+        Ask::Describe(args) => describe::main(args).await,
+        Ask::Delete(args) => delete::main(args).await,
+        Ask::Watch(args) => watch::main(args).await,
+        Ask::Diff(args) => diff::main(args).await,
+        Ask::Wait(args) => wait::main(args).await,
+        Ask::Change(args) => change::main(args).await,
+        Ask::Freeze(args) => freeze::main(args).await,
+        Ask::Explain(args) => explain::main(args).await,
+        Ask::Events(args) => events::main(args).await,
+        Ask::Check(args) => check::main(args).await,
+        Ask::Proxies(args) => proxies::main(args).await,
+        Ask::Login(args) => login::main(args).await,
+        Ask::Token(args) => token::main(args).await,
+        Ask::Version(args) => version::main(args).await,
+    }
 }
 
 /// Client commands do one thing at a time: one thread serves.

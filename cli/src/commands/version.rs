@@ -2,29 +2,45 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use crate::cli::Connection;
 use crate::client::Client;
 use crate::failure::Outcome;
+use crate::output::{Format, pretty, yaml};
 
 /// Arguments of `weir version`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Examples:
   weir version
-  weir version --client")]
+  weir version --client
+  weir version -o json")]
 pub struct Args {
     /// Only this command's version; asks no server.
     #[arg(long)]
     client: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
     #[command(flatten)]
     connection: Connection,
 }
 
 /// Prints both versions.
 pub async fn main(args: Args) -> Outcome {
-    println!("client  {}", env!("CARGO_PKG_VERSION"));
+    let mut versions = json!({"client": env!("CARGO_PKG_VERSION")});
     if !args.client {
-        let server = Client::new(&args.connection)?.json("/version").await?;
-        println!("server  {}", server["version"].as_str().unwrap_or("unknown"));
+        versions["server"] = Client::new(&args.connection)?.get("/version", &[]).await?["version"].take();
+    }
+    match args.output {
+        Format::Json => println!("{}", pretty(&versions)),
+        Format::Yaml => print!("{}", yaml(&versions)?),
+        _ => {
+            for (who, version) in versions.as_object().into_iter().flatten() {
+                println!("{who}  {}", version.as_str().unwrap_or("unknown"));
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

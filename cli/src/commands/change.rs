@@ -1,0 +1,166 @@
+//! `weir change`: what a person wants of a change that runs or waits.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+use weir_model::Kind;
+
+use crate::cli::{Connection, Write};
+use crate::client::Client;
+use crate::failure::{Failure, Outcome};
+use crate::target::Target;
+
+/// Arguments of `weir change`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  weir change pause to-b --reason 'sale until noon'
+  weir change resume to-b
+  weir change rollback to-b --reason 'support reports slow checkouts'
+  weir change approve to-b                the next batch, at level L2
+
+What it is doing: weir get changes, weir explain change/to-b, weir describe change/to-b")]
+pub struct Args {
+    /// What to do with it.
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Finish what is in flight, begin nothing.
+    Pause(Which),
+    /// Go on after a pause.
+    Resume(Which),
+    /// Stop for good where it stands.
+    Abort(Which),
+    /// Try a blocked or failed batch again.
+    Retry(Which),
+    /// Undo what was done.
+    #[command(alias = "roll-back")]
+    Rollback(Which),
+    /// Let the next batch begin (level L2).
+    Approve(Approve),
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Its name.
+    name: String,
+    #[command(flatten)]
+    write: Write,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, clap::Args)]
+struct Approve {
+    #[command(flatten)]
+    which: Which,
+    /// Up to this batch [default: the next one].
+    #[arg(long, value_name = "NUMBER")]
+    batch: Option<u64>,
+}
+
+/// Writes what is wanted into the change's spec; the change engine does it.
+pub async fn main(args: Args) -> Outcome {
+    match args.verb {
+        Verb::Pause(which) => command(&which, "Pause", "is to pause: what is in flight finishes, nothing begins").await,
+        Verb::Resume(which) => command(&which, "Run", "is to go on").await,
+        Verb::Abort(which) => command(&which, "Abort", "is to stop where it stands").await,
+        Verb::Rollback(which) => command(&which, "RollBack", "is to be rolled back").await,
+        Verb::Retry(which) => retry(&which).await,
+        Verb::Approve(approve) => approve_batch(&approve).await,
+    }
+}
+
+async fn command(which: &Which, command: &str, told: &str) -> Outcome {
+    let (client, change) = read(which).await?;
+    refuse_ended(which, &change)?;
+    write(&client, which, &change, json!({"command": command}), told).await
+}
+
+async fn retry(which: &Which) -> Outcome {
+    let (client, change) = read(which).await?;
+    refuse_ended(which, &change)?;
+    let retries = change.pointer("/spec/retries").and_then(Value::as_u64).unwrap_or_default() + 1;
+    write(&client, which, &change, json!({"retries": retries, "command": "Run"}), "is to try again").await
+}
+
+async fn approve_batch(approve: &Approve) -> Outcome {
+    let which = &approve.which;
+    let (client, change) = read(which).await?;
+    refuse_ended(which, &change)?;
+    let batch = approve.batch.unwrap_or_else(|| next_batch(&change));
+    let told = format!("may run batches up to {batch}");
+    write(&client, which, &change, json!({"approvedBatch": batch}), &told).await
+}
+
+/// The first batch that has not begun; of a change that is not planned yet, the first.
+fn next_batch(change: &Value) -> u64 {
+    let batches = change.pointer("/status/batches").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let waiting = batches.iter().find(|batch| batch["phase"] == "Waiting");
+    let last = batches.last().and_then(|batch| batch["number"].as_u64()).unwrap_or_default();
+    waiting.and_then(|batch| batch["number"].as_u64()).unwrap_or(last + 1)
+}
+
+async fn read(which: &Which) -> Result<(Client, Value), Failure> {
+    let client = Client::new(&which.connection)?;
+    let change = client.get(&path(&which.name), &[]).await?;
+    Ok((client, change))
+}
+
+fn path(name: &str) -> String {
+    Target { kind: Kind::Change, name: Some(name.to_owned()) }.path()
+}
+
+fn refuse_ended(which: &Which, change: &Value) -> Result<(), Failure> {
+    let phase = change.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending");
+    if ["Succeeded", "RolledBack", "Aborted"].contains(&phase) {
+        let failure = Failure::new(format!("change/{} has ended ({phase}); nothing was written", which.name));
+        return Err(failure.hint("what is wanted now is a new change: `weir apply -f` one with another name"));
+    }
+    Ok(())
+}
+
+/// Writes only onto the version that was read: the decision was about that one.
+async fn write(client: &Client, which: &Which, change: &Value, spec: Value, told: &str) -> Outcome {
+    let version = &change["metadata"]["resourceVersion"];
+    let generation = change["metadata"]["generation"].clone();
+    let patch = json!({"spec": spec});
+    let pinned = json!({"metadata": {"resourceVersion": version}, "spec": spec});
+    let answer = client.write(Method::PATCH, &path(&which.name), &[], Some(&pinned), &which.write).await;
+    let answer = match answer {
+        // Its status moves all the time; only another person's change of the spec is a reason to stop.
+        Err(failure) if failure.status == Some(409) => {
+            let (_, now) = read(which).await?;
+            if now["metadata"]["generation"] != generation {
+                return Err(failure);
+            }
+            client.write(Method::PATCH, &path(&which.name), &[], Some(&patch), &which.write).await?
+        }
+        answer => answer?,
+    };
+    let dry = if which.write.dry_run { " (dry run)" } else { "" };
+    match answer.result.as_str() {
+        "unchanged" => println!("change/{} unchanged: that is what is wanted already", which.name),
+        _ => println!("change/{} {told}{dry}", which.name),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_batch_is_the_first_that_waits() {
+        let batch = |number: u32, phase: &str| json!({"number": number, "phase": phase});
+        let change = |batches: Vec<Value>| json!({"status": {"batches": batches}});
+        assert_eq!(next_batch(&change(vec![batch(1, "Passed"), batch(2, "Waiting"), batch(3, "Waiting")])), 2);
+        assert_eq!(next_batch(&change(vec![batch(1, "Baking")])), 2);
+        assert_eq!(next_batch(&json!({})), 1);
+    }
+}
