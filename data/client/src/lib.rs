@@ -7,8 +7,8 @@
 mod backoff;
 mod channel;
 mod convert;
-#[cfg(test)]
-mod fixtures;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 pub mod otlp;
 pub mod registration;
 pub mod xds;

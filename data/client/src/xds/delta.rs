@@ -1,7 +1,6 @@
 //! Delta: each response holds what has changed. The default: an endpoint change costs one small message.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::future::Future;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
@@ -47,11 +46,11 @@ impl Variant for Delta {
         self.subscribed.clear();
     }
 
-    fn open(
+    async fn open(
         client: &mut Client,
         requests: ReceiverStream<Self::Request>,
-    ) -> impl Future<Output = Result<Streaming<Self::Response>, Status>> + Send {
-        async move { Ok(client.delta_aggregated_resources(requests).await?.into_inner()) }
+    ) -> Result<Streaming<Self::Response>, Status> {
+        Ok(client.delta_aggregated_resources(requests).await?.into_inner())
     }
 
     fn subscribe(&mut self, world: &World) -> Vec<Self::Request> {

@@ -1,7 +1,6 @@
 //! State of the world: each response holds all resources of its type (all that were asked for, at least).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
@@ -59,11 +58,11 @@ impl Variant for Sotw {
         }
     }
 
-    fn open(
+    async fn open(
         client: &mut Client,
         requests: ReceiverStream<Self::Request>,
-    ) -> impl Future<Output = Result<Streaming<Self::Response>, Status>> + Send {
-        async move { Ok(client.stream_aggregated_resources(requests).await?.into_inner()) }
+    ) -> Result<Streaming<Self::Response>, Status> {
+        Ok(client.stream_aggregated_resources(requests).await?.into_inner())
     }
 
     fn subscribe(&mut self, world: &World) -> Vec<Self::Request> {

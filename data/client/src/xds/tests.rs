@@ -10,8 +10,9 @@ use weir_config::ProxyConfig;
 
 use super::*;
 use crate::Token;
-use crate::fixtures::ads::{DeltaPeer, FakeAds, SotwPeer, soon};
-use crate::fixtures::{assignment, eds_cluster, listener, route_to, routes, table_of};
+use crate::fixtures::{
+    DeltaPeer, FakeControlPlane, SotwPeer, assignment, eds_cluster, listener, route_to, routes, soon, table_of,
+};
 
 const CDS: &str = crate::convert::CLUSTER;
 const EDS: &str = crate::convert::ENDPOINTS;
@@ -50,7 +51,7 @@ struct Client {
 }
 
 impl Client {
-    fn start(ads: &FakeAds, is_sotw: bool) -> Self {
+    fn start(ads: &FakeControlPlane, is_sotw: bool) -> Self {
         let (applying_sender, applying) = mpsc::channel(1);
         let (rejection_sender, rejections) = mpsc::unbounded_channel();
         let (status_sender, status) = watch::channel(XdsStatus::default());
@@ -104,7 +105,7 @@ async fn begin(peer: &mut DeltaPeer, client: &mut Client) -> ProxyConfig {
 
 #[tokio::test]
 async fn a_configuration_is_asked_for_piece_by_piece() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     assert_eq!(peer.authorization.as_deref(), Some("Bearer secret"));
@@ -130,7 +131,7 @@ async fn a_configuration_is_asked_for_piece_by_piece() {
 
 #[tokio::test]
 async fn nothing_is_acknowledged_before_it_is_in_force() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     begin(&mut peer, &mut client).await;
@@ -154,7 +155,7 @@ async fn nothing_is_acknowledged_before_it_is_in_force() {
 
 #[tokio::test]
 async fn what_is_bad_is_refused_by_name_and_the_rest_is_taken() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     begin(&mut peer, &mut client).await;
@@ -174,7 +175,7 @@ async fn what_is_bad_is_refused_by_name_and_the_rest_is_taken() {
 
 #[tokio::test]
 async fn a_listener_that_cannot_open_does_not_hold_up_the_rest() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     begin(&mut peer, &mut client).await;
@@ -190,7 +191,7 @@ async fn a_listener_that_cannot_open_does_not_hold_up_the_rest() {
 
 #[tokio::test]
 async fn what_the_proxy_refuses_leaves_no_trace() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     begin(&mut peer, &mut client).await;
@@ -214,7 +215,7 @@ async fn what_the_proxy_refuses_leaves_no_trace() {
 
 #[tokio::test]
 async fn a_lost_stream_is_resumed_where_it_was() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     begin(&mut peer, &mut client).await;
@@ -237,7 +238,7 @@ async fn a_lost_stream_is_resumed_where_it_was() {
 
 #[tokio::test]
 async fn what_belongs_to_a_later_version_is_passed_over() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     begin(&mut peer, &mut client).await;
@@ -250,7 +251,7 @@ async fn what_belongs_to_a_later_version_is_passed_over() {
 
 #[tokio::test]
 async fn an_empty_mesh_is_a_configuration_too() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let peer = ads.delta().await;
     peer.tell_of(CDS, "c1", &[], &[]).await;
@@ -260,7 +261,7 @@ async fn an_empty_mesh_is_a_configuration_too() {
 
 #[tokio::test]
 async fn the_client_ends_with_the_proxy() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     begin(&mut peer, &mut client).await;
@@ -291,7 +292,7 @@ async fn answer_of(peer: &mut SotwPeer, kind: &str, version: &str) -> DiscoveryR
 
 #[tokio::test]
 async fn the_whole_state_is_followed_too() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, true);
     let mut peer = ads.sotw().await;
     peer.send(whole(CDS, "1", &[pack_any(eds_cluster("a")), pack_any(eds_cluster("b"))])).await;
@@ -326,7 +327,7 @@ async fn the_whole_state_is_followed_too() {
 
 #[tokio::test]
 async fn routes_to_a_new_cluster_wait_for_it() {
-    let mut ads = FakeAds::start().await;
+    let mut ads = FakeControlPlane::start().await;
     let mut client = Client::start(&ads, false);
     let mut peer = ads.delta().await;
     begin(&mut peer, &mut client).await;
