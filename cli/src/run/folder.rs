@@ -28,6 +28,10 @@ impl Folder {
         let path = path.canonicalize().map_err(told)?;
         let told = |error: io::Error| format!("folder {}: {error}", path.display());
         private(&path)?;
+        if let (None, Some(parent)) = (given, path.parent()) {
+            // In the temporary folder anybody may have made it before us, to exchange what lies in it.
+            private(parent)?;
+        }
         let lock = lock(&path).map_err(told)?;
         let Some(lock) = lock else {
             return Err(format!("another supervisor runs in {}: stop it, or use another --folder", path.display()));

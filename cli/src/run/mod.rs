@@ -10,13 +10,13 @@
 //! (`PR_SET_PDEATHSIG`, prctl(2)), and `children.json` in its folder lets a successor kill what ignores that.
 
 mod admin;
-mod args;
+pub mod args;
 mod folder;
 mod orders;
 mod program;
 mod proxy;
 mod sockets;
-mod spawn;
+pub mod spawn;
 mod supervisor;
 
 use std::process::ExitCode;
@@ -24,6 +24,8 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 pub use args::Args;
+
+use crate::output::color;
 
 /// Runs the supervisor until its program ends or it is told to stop. Must be the only thread of the process: children
 /// get a signal when the thread that started them ends.

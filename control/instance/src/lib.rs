@@ -26,7 +26,7 @@ pub mod workload;
 use std::sync::Arc;
 
 use weir_model::{Key, Kind};
-use weir_reconcile::{Options, Runner};
+use weir_reconcile::{Options, Runner, Stats};
 use weir_store::SharedStore;
 
 pub use instance::InstanceController;
@@ -34,24 +34,40 @@ pub use local::LocalProvider;
 pub use provider::{Artifact, Launch, Placement, Provider, ProviderError};
 pub use workload::WorkloadController;
 
-/// Runs both controllers on a provider until `shutdown` says true.
-///
-/// Instances that the provider has and the store does not (deleted while nobody looked, half made before a crash) are
-/// found at the start and cleared away.
-pub async fn run(
-    store: SharedStore,
+/// Both controllers on a provider, ready to run.
+pub struct Loops {
     provider: Arc<dyn Provider>,
-    options: Options,
-    mut shutdown: tokio::sync::watch::Receiver<bool>,
-) {
-    let instances = Runner::new(store.clone(), Arc::new(InstanceController::new(provider.clone())), options.clone());
-    let workloads = Runner::new(store, Arc::new(WorkloadController::new(provider.clone())), options);
-    match provider.names().await {
-        Ok(names) => names.into_iter().for_each(|name| instances.activator().activate(Key::new(Kind::Instance, name))),
-        Err(error) => tracing::warn!(%error, "cannot look for instances left from before"),
+    instances: Runner,
+    workloads: Runner,
+}
+
+impl Loops {
+    /// Both controllers over a store.
+    pub fn new(store: SharedStore, provider: Arc<dyn Provider>, options: Options) -> Loops {
+        let instance = Arc::new(InstanceController::new(provider.clone()));
+        let workload = Arc::new(WorkloadController::new(provider.clone()));
+        let instances = Runner::new(store.clone(), instance, options.clone());
+        Loops { provider, instances, workloads: Runner::new(store, workload, options) }
     }
-    let mut also = shutdown.clone();
-    let stop = async move { drop(shutdown.wait_for(|stop| *stop).await) };
-    let stop_too = async move { drop(also.wait_for(|stop| *stop).await) };
-    tokio::join!(instances.run(stop), workloads.run(stop_too));
+
+    /// What the loops have done, by the controllers' names.
+    pub fn stats(&self) -> [(&'static str, Arc<Stats>); 2] {
+        [("instance", self.instances.stats()), ("workload", self.workloads.stats())]
+    }
+
+    /// Runs both until `shutdown` says true.
+    ///
+    /// Instances that the provider has and the store does not (deleted while nobody looked, half made before a crash)
+    /// are found at the start and cleared away.
+    pub async fn run(self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
+        let wake = self.instances.activator();
+        match self.provider.names().await {
+            Ok(names) => names.into_iter().for_each(|name| wake.activate(Key::new(Kind::Instance, name))),
+            Err(error) => tracing::warn!(%error, "cannot look for instances left from before"),
+        }
+        let mut also = shutdown.clone();
+        let stop = async move { drop(shutdown.wait_for(|stop| *stop).await) };
+        let stop_too = async move { drop(also.wait_for(|stop| *stop).await) };
+        tokio::join!(self.instances.run(stop), self.workloads.run(stop_too));
+    }
 }

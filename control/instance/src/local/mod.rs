@@ -22,7 +22,7 @@ use weir_model::instance::InstanceSpec;
 use crate::provider::{Artifact, Launch, Placement, Provider, ProviderError};
 use crate::supervisor::{self, CallError, Request, Status};
 
-pub use artifact::Verifier;
+pub use artifact::{Verifier, sha256};
 pub use process::{Children, ProcessId};
 
 /// How long a supervisor may take until it answers.
