@@ -32,8 +32,14 @@ pub fn dispatch(command: Command) -> ExitCode {
         Command::Run(args) => return run::main(args),
         Command::Up(args) => return up::main(args),
         Command::Control(args) => control::main(args),
-        Command::Completion(args) => completion::main(&args),
-        Command::Ask(command) => block_on(ask(command)),
+        Command::Completion(args) => {
+            end_with_the_reader();
+            completion::main(&args)
+        }
+        Command::Ask(command) => {
+            end_with_the_reader();
+            block_on(ask(command))
+        }
     };
     outcome.unwrap_or_else(report)
 }
@@ -58,6 +64,12 @@ async fn ask(command: Ask) -> Outcome {
         Ask::Token(args) => token::main(args).await,
         Ask::Version(args) => version::main(args).await,
     }
+}
+
+/// `weir get ... | head` ends quietly with its reader, as other commands do; Rust's default is to fail with a panic.
+fn end_with_the_reader() {
+    // SAFETY: nothing else runs yet, and the default disposition calls no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// Client commands do one thing at a time: one thread serves.

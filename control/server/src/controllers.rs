@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use weir_api::MetricsSource;
+use weir_change::execute::ChangeController;
 use weir_instance::LocalProvider;
 use weir_instance::local::LocalOptions;
-use weir_reconcile::{Options, Stats};
+use weir_reconcile::{Options, Runner, Stats};
 
 use crate::Base;
 use crate::access;
@@ -25,20 +26,41 @@ pub(crate) async fn start(
     config: &Config,
     xds: SocketAddr,
 ) -> Result<Loops, StartError> {
-    let loops = Loops::new();
+    let mut loops = vec![start_changes(parts, base)];
     if let Some(weir) = &config.supervisor {
         let token = access::instance_token(&base.store).await?;
         let folder = config.data.join("instances");
         let options = LocalOptions { folder, weir: weir.clone(), control: format!("http://{xds}"), token: Some(token) };
         let failed = |source| StartError::Data { what: "the folder of the instances".into(), source };
         let provider = Arc::new(LocalProvider::new(options).map_err(failed)?);
-        let (store, stopped) = (base.store.clone(), base.stopped.clone());
-        parts.spawn(async move {
-            weir_instance::run(store, provider, Options::default(), stopped).await;
-            "the instance controllers"
-        });
+        loops.extend(start_instances(parts, base, provider));
     }
     Ok(loops)
+}
+
+fn start_changes(parts: &mut JoinSet<&'static str>, base: &Base) -> (&'static str, Arc<Stats>) {
+    let controller = Arc::new(ChangeController::new(base.observed.clone()));
+    let runner = Runner::new(base.store.clone(), controller, Options::default());
+    let (stats, mut stopped) = (runner.stats(), base.stopped.clone());
+    parts.spawn(async move {
+        runner.run(async move { drop(stopped.wait_for(|stop| *stop).await) }).await;
+        "the change controller"
+    });
+    ("change", stats)
+}
+
+fn start_instances(
+    parts: &mut JoinSet<&'static str>,
+    base: &Base,
+    provider: Arc<LocalProvider>,
+) -> [(&'static str, Arc<Stats>); 2] {
+    let loops = weir_instance::Loops::new(base.store.clone(), provider, Options::default());
+    let (stats, stopped) = (loops.stats(), base.stopped.clone());
+    parts.spawn(async move {
+        loops.run(stopped).await;
+        "the instance controllers"
+    });
+    stats
 }
 
 /// Counters of the loops.

@@ -196,7 +196,7 @@ async fn changes(client: &Client) -> Result<Vec<Finding>, Failure> {
     let running = changes.iter().filter(|c| ["Running", "RollingBack"].contains(&text(c, "/status/phase"))).count();
     Ok(vec![
         Finding::none(Level::Error, "no change is blocked", &blocked, hint),
-        Finding::ok(format!("{} changes are known, {running} run", changes.len())),
+        Finding::ok(format!("changes: {} known, {running} running", changes.len())),
     ])
 }
 
