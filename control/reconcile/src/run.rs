@@ -11,7 +11,7 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use weir_model::Key;
-use weir_store::{Event, EventType, SharedStore};
+use weir_store::{Error, Event, EventType, SharedStore};
 
 use crate::feed::Feed;
 use crate::inbox::Activator;
@@ -102,7 +102,6 @@ enum Ended {
 /// How one reconcile ended.
 enum Outcome {
     Done(Next),
-    Conflict,
     Failed,
 }
 
@@ -209,7 +208,7 @@ impl<'a> Worker<'a> {
                 self.failing.remove(&key);
                 self.schedule.finish(key, next_at(next, now), now);
             }
-            Outcome::Conflict | Outcome::Failed => self.back_off(key, now),
+            Outcome::Failed => self.back_off(key, now),
         }
     }
 
@@ -258,12 +257,14 @@ impl Attempt {
             Err(_) => self.overran(),
         };
         count(&self.stats.failures);
-        if let Some(weir_store::Error::Conflict { .. }) = failure.downcast_ref() {
-            count(&self.stats.conflicts);
-            tracing::debug!(controller = self.controller.name(), %key, error = %failure, "tries again");
-            return (key, Outcome::Conflict);
+        match failure.downcast_ref() {
+            // Bad luck, or no longer our business: nothing that anybody could act on.
+            Some(Error::Conflict { .. } | Error::Fenced { .. }) => {
+                count(&self.stats.conflicts);
+                tracing::debug!(controller = self.controller.name(), %key, error = %failure, "tries again");
+            }
+            _ => self.report(&key, &failure).await,
         }
-        self.report(&key, &failure).await;
         (key, Outcome::Failed)
     }
 

@@ -25,7 +25,7 @@ pub struct Totals {
     pub runs: u64,
     /// Of those, with an error of any kind.
     pub failures: u64,
-    /// Of the failures, because somebody else wrote in between.
+    /// Of the failures, because somebody else wrote in between or has taken the lease.
     pub conflicts: u64,
     /// Of the failures, by panic.
     pub panics: u64,

@@ -62,8 +62,8 @@ impl SqliteStore {
     /// Those of [`SqliteStore::open`].
     pub async fn open_with(path: impl AsRef<Path>, retention: Retention, clock: Clock) -> Result<SqliteStore> {
         let opened = open::open(path.as_ref(), retention.changes).await?;
-        let queue = writer::start(opened.writer, opened.history.clone(), retention, clock, opened.lock);
-        let shared = Shared { queue, readers: opened.readers, history: opened.history };
+        let (readers, history) = (opened.readers.clone(), opened.history.clone());
+        let shared = Shared { queue: writer::start(opened, retention, clock), readers, history };
         Ok(SqliteStore { shared: Arc::new(shared), fence: None })
     }
 

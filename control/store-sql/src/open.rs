@@ -26,6 +26,8 @@ const FOLDER_MODE: u32 = 0o700;
 
 pub(crate) struct Opened {
     pub writer: SqliteConnection,
+    /// To open the writer's connection again.
+    pub writing: SqliteConnectOptions,
     pub readers: SqlitePool,
     pub history: Arc<History>,
     pub lock: FileLock,
@@ -94,7 +96,7 @@ async fn connect(path: &Path, keep_changes: usize, lock: FileLock) -> Result<Ope
         .max_connections(READERS)
         .test_before_acquire(false)
         .connect_lazy_with(options.read_only(true));
-    Ok(Opened { writer, readers, history, lock })
+    Ok(Opened { writer, writing, readers, history, lock })
 }
 
 fn migrator() -> Migrator {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 use weir_model::{Author, Key, Object};
 use weir_store::history::History;
 use weir_store::{Clock, Error, Event, Fence, Lease, Result, Retention};
 
-use crate::open::{FileLock, push_changes};
+use crate::open::{FileLock, Opened, push_changes};
 use crate::statements::Batch;
 use crate::unavailable;
 
@@ -102,21 +103,18 @@ impl Queue {
 }
 
 /// Starts the task; it ends when it is told to, or when the queue has no more senders.
-pub(crate) fn start(
-    connection: SqliteConnection,
-    history: Arc<History>,
-    retention: Retention,
-    clock: Clock,
-    lock: FileLock,
-) -> Queue {
+pub(crate) fn start(opened: Opened, retention: Retention, clock: Clock) -> Queue {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let writer = Writer { connection, history, retention, clock, lock };
+    let Opened { writer, writing, history, lock, .. } = opened;
+    let writer = Writer { connection: Some(writer), options: writing, history, retention, clock, lock };
     tokio::spawn(writer.run(receiver));
     Queue { sender }
 }
 
 struct Writer {
-    connection: SqliteConnection,
+    /// None after a failure, until the file can be opened again.
+    connection: Option<SqliteConnection>,
+    options: SqliteConnectOptions,
     history: Arc<History>,
     retention: Retention,
     clock: Clock,
@@ -138,7 +136,7 @@ impl Writer {
             self.write_all(requests).await;
         }
         // The last connection to close moves the log into the file; it is complete without that as well.
-        let _ = self.connection.close().await;
+        self.disconnect().await;
         // Free before anybody is told, so that whoever closed the store can open it again.
         drop(self.lock);
         drop(closing);
@@ -162,28 +160,49 @@ impl Writer {
         }
     }
 
+    /// One transaction. After a failure of any sort the connection is replaced: SQLite may have rolled back by itself
+    /// (a full disk, an I/O error) or not, and a new connection is in a known state.
     async fn transact(&mut self, requests: &[Request]) -> std::result::Result<Vec<Result<Done>>, Broken> {
+        let result = self.attempt(requests).await;
+        if result.is_err() {
+            self.disconnect().await;
+            // If this fails, so will the next write, which tries again.
+            let _ = self.connect().await;
+        }
+        result
+    }
+
+    async fn attempt(&mut self, requests: &[Request]) -> std::result::Result<Vec<Result<Done>>, Broken> {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let begun = self.connection.begin_with("BEGIN IMMEDIATE").await;
+        self.connect().await.map_err(Broken::Body)?;
+        let connection = self.connection.as_mut().ok_or_else(|| Broken::Body(unavailable("no connection")))?;
+        let begun = connection.begin_with("BEGIN IMMEDIATE").await;
         let transaction = begun.map_err(|error| Broken::Body(unavailable(error)))?;
         let mut batch = Batch::begin(transaction, self.history.head(), self.retention, (self.clock)());
         let answers = batch.apply_all(requests).await.map_err(Broken::Body)?;
         let (transaction, changes) = batch.finish().await.map_err(Broken::Body)?;
-        match transaction.commit().await {
-            Ok(()) => changes.into_iter().for_each(|change| self.history.push(change)),
-            Err(error) => return Err(Broken::Commit(self.after_failed_commit(unavailable(error)).await)),
-        }
+        transaction.commit().await.map_err(|error| Broken::Commit(unavailable(error)))?;
+        changes.into_iter().for_each(|change| self.history.push(change));
         Ok(answers)
     }
 
-    /// Nobody knows whether a commit that failed is on disk; what is there counts, and watchers must see it.
-    async fn after_failed_commit(&mut self, error: Error) -> Error {
-        let head = self.history.head();
-        match push_changes(&mut self.connection, head, &self.history).await {
-            Ok(()) => error,
-            Err(second) => Error::Unavailable(format!("{error}; then: {second}")),
+    /// Opens the connection again after a failure. Nobody knows whether a commit that failed is on disk; what is there
+    /// counts, and watchers must see it.
+    async fn connect(&mut self) -> Result<()> {
+        if self.connection.is_none() {
+            let mut connection = self.options.connect().await.map_err(unavailable)?;
+            push_changes(&mut connection, self.history.head(), &self.history).await?;
+            self.connection = Some(connection);
+        }
+        Ok(())
+    }
+
+    async fn disconnect(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // An error leaves nothing that could be done; what was committed is safe.
+            let _ = connection.close().await;
         }
     }
 }

@@ -277,3 +277,41 @@ impl Watcher {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_model::{API_VERSION, Kind, Metadata};
+
+    use super::*;
+
+    fn change(version: u64, bytes: usize) -> Change {
+        let metadata = Metadata { resource_version: version, ..Metadata::named("x") };
+        let (spec, status) = (Value::String("x".repeat(bytes)), Value::Null);
+        let object = Object { api_version: API_VERSION.to_owned(), kind: Kind::App, metadata, spec, status };
+        Change { verb: Verb::Update, object: Arc::new(object), labels_before: None }
+    }
+
+    /// The floor, and how many changes lie above it.
+    fn kept(history: &History) -> (u64, usize) {
+        let ring = history.lock();
+        (ring.floor, ring.changes.len())
+    }
+
+    #[test]
+    fn the_past_is_bounded_in_number_and_in_bytes() {
+        let small = History::new(0, 10);
+        (1..=25).for_each(|version| small.push(change(version, 1)));
+        assert_eq!((kept(&small), small.head()), ((15, 10), 25));
+
+        let large = History::new(0, 1_000_000);
+        let quarter = MAX_RING_BYTES / 4;
+        (1..=9).for_each(|version| large.push(change(version, quarter)));
+        assert_eq!(kept(&large), (6, 3), "four and what is around them exceed it");
+        assert!(large.watch(WatchQuery::all(5)).is_err());
+        assert!(large.watch(WatchQuery::all(6)).is_ok());
+        large.push(change(10, 2 * MAX_RING_BYTES));
+        assert_eq!(kept(&large), (9, 1), "the newest is always kept");
+        large.push(change(11, 1));
+        assert_eq!(large.lock().bytes, change(11, 1).bytes());
+    }
+}

@@ -4,9 +4,8 @@ use futures::StreamExt;
 use weir_model::{App, AppSpec, Kind};
 
 use super::{Case, author, case, caught_up, create, key, labelled, next, put, scale};
-use crate::history::MAX_RING_BYTES;
 use crate::query::{Selector, WatchEvent, WatchQuery, WatchStream};
-use crate::{Error, SharedStore, rules, typed};
+use crate::{Error, SharedStore, typed};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -15,7 +14,6 @@ pub(super) fn cases() -> Vec<Case> {
         case("a watch of one kind or prefix sees nothing else", kind_and_prefix),
         case("a watch by labels sees resources come and go", labels_come_and_go),
         case("a watch from too long ago is told to list again", gone_at_once).keeping(3, 10, 10),
-        case("the past is bounded in bytes too", gone_by_bytes),
         case("a watch that falls behind is told to list again", gone_while_asleep).keeping(3, 10, 10),
         case("a watch from another store's version is told to list again", gone_ahead),
         case("a watch ends with its store", ends_with_the_store),
@@ -90,20 +88,6 @@ async fn gone_at_once(store: SharedStore) {
     }
     let mut oldest = watch(&store, WatchQuery::all(2)).await;
     assert_eq!(next(&mut oldest).await, "ADDED w-2@3");
-}
-
-async fn gone_by_bytes(store: SharedStore) {
-    let mut large = super::workload("large");
-    large.spec.command = vec!["x".repeat(rules::MAX_OBJECT_BYTES / 2)];
-    let mut large = put(&store, &large).await;
-    let writes = 2 * MAX_RING_BYTES / rules::MAX_OBJECT_BYTES;
-    for _ in 0..writes {
-        large = scale(&store, &large).await;
-    }
-    let refused = store.watch(&WatchQuery::all(0)).await.err();
-    assert!(matches!(refused, Some(Error::Gone { from: 0, oldest: 1.. })), "{refused:?}");
-    let mut recent = watch(&store, WatchQuery::all(writes as u64 - 10)).await;
-    assert_eq!(caught_up(&mut recent).await.len(), 11);
 }
 
 async fn gone_while_asleep(store: SharedStore) {
