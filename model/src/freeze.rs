@@ -51,3 +51,27 @@ impl Spec for FreezeSpec {
         v.require(!self.reason.is_empty(), "reason", "must say why, for those who wait");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a moment in 1970")
+    }
+
+    #[test]
+    fn it_holds_from_its_beginning_until_before_its_end() {
+        let freeze = FreezeSpec { from: Some(at(10)), until: Some(at(20)), ..FreezeSpec::default() };
+        let held = [9, 10, 19, 20].map(|second| freeze.forbids("order", "east", at(second)));
+        assert_eq!(held, [false, true, true, false]);
+    }
+
+    #[test]
+    fn it_holds_those_it_names() {
+        let freeze = FreezeSpec { apps: vec!["order".into()], units: vec!["east".into()], ..FreezeSpec::default() };
+        assert!(freeze.forbids("order", "east", at(0)));
+        assert!(!freeze.forbids("stock", "east", at(0)) && !freeze.forbids("order", "west", at(0)));
+        assert!(FreezeSpec::default().forbids("anything", "anywhere", at(0)));
+    }
+}

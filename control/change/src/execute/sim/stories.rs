@@ -7,6 +7,7 @@ use weir_store::{Store, typed};
 
 use super::fleet::{self, Fleet, Nature};
 use super::{Sim, at, author, now, spec};
+use crate::explain::explain_stored;
 
 fn sim() -> Sim {
     Sim::new(1, Fleet::demo())
@@ -328,7 +329,7 @@ fn killed(seed: u64, target: &str) -> Change {
 
 #[test]
 fn good_changes_survive_kills() {
-    for seed in 0..KILL_SEEDS {
+    for seed in 0..seeds() {
         let change = killed(seed, "b");
         assert_eq!(change.status.phase, ChangePhase::Succeeded, "seed {seed}: {}", change.status.message);
         assert_eq!(touched(&change), 13, "seed {seed}");
@@ -337,12 +338,43 @@ fn good_changes_survive_kills() {
 
 #[test]
 fn bad_changes_are_rolled_back_in_spite_of_kills() {
-    for seed in 0..KILL_SEEDS {
+    for seed in 0..seeds() {
         let change = killed(seed, "c");
         assert_eq!(change.status.phase, ChangePhase::RolledBack, "seed {seed}: {}", change.status.message);
         assert_eq!(touched(&change), 1, "seed {seed}");
     }
 }
 
-/// Seeds of each kill test.
-const KILL_SEEDS: u64 = 20;
+/// Seeds of each kill test: a good many at every build, and as many as `WEIR_SEEDS` says in a longer run.
+fn seeds() -> u64 {
+    std::env::var("WEIR_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
+}
+
+fn explained(sim: &Sim) -> String {
+    now(explain_stored(&sim.store, "up", at(sim.second))).unwrap().unwrap()
+}
+
+#[test]
+fn a_roll_back_is_explained_with_its_evidence() {
+    let mut sim = sim();
+    sim.apply("up", spec("c"));
+    sim.run_to_end("up");
+    let text = explained(&sim);
+    assert!(text.starts_with("change/up brings proxy c: RolledBack, 1 of 1 instances.\n"), "{text}");
+    for part in ["Batch 1: Failed, 1 of 1", "verdict: Fail, errors", "evidence for harm 10^", "Roll-back: 1 of 1"] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
+#[test]
+fn a_wait_is_explained_with_what_comes_and_what_holds_it() {
+    let mut sim = sim();
+    let freeze = FreezeSpec { apps: vec!["stock".into()], reason: "sale".into(), ..FreezeSpec::default() };
+    now(typed::create(&sim.store, &Freeze::new("sale", freeze), &author())).unwrap();
+    sim.apply("up", weir_model::ChangeSpec { level: Level::L2, ..spec("b") });
+    sim.run_until("up", |c| c.status.message.contains("waits for approval"));
+    let text = explained(&sim);
+    for part in ["Pending, 0 of 13", "weir change approve up", "To come: ", "freeze/sale holds 6 instances until"] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
