@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node as WireNode;
 use envoy_types::pb::envoy::service::discovery::v3 as discovery;
@@ -13,7 +14,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 use futures::Stream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -27,6 +28,8 @@ use crate::node::Node;
 use crate::resource::Type;
 use crate::session::{DeltaRequest, Mode, Output, Progress, Refused, Response as Answer, Session, SotwRequest};
 
+/// A returning client has said all it has when it is quiet for so long.
+const QUIET: Duration = Duration::from_millis(20);
 /// Responses waiting for the client to read them.
 const QUEUE: usize = 16;
 
@@ -44,6 +47,8 @@ trait Variant: Send + Sync + Sized + 'static {
 
     fn node(&self) -> Option<&WireNode>;
     fn type_url(&self) -> &str;
+    /// The client was here before, or with an earlier process of this server.
+    fn returns(&self) -> bool;
     fn hand_to(self, session: &mut Session, r#type: Type) -> Result<(), Refused>;
     fn response(answer: Answer) -> Self::Response;
 }
@@ -58,6 +63,10 @@ impl Variant for DiscoveryRequest {
 
     fn type_url(&self) -> &str {
         &self.type_url
+    }
+
+    fn returns(&self) -> bool {
+        !self.version_info.is_empty()
     }
 
     fn hand_to(self, session: &mut Session, r#type: Type) -> Result<(), Refused> {
@@ -91,6 +100,10 @@ impl Variant for DeltaDiscoveryRequest {
 
     fn type_url(&self) -> &str {
         &self.type_url
+    }
+
+    fn returns(&self) -> bool {
+        !self.initial_resource_versions.is_empty()
     }
 
     fn hand_to(self, session: &mut Session, r#type: Type) -> Result<(), Refused> {
@@ -208,7 +221,13 @@ async fn serve<V: Variant>(
         ready = ready.wait_for(|ready| *ready) => drop(ready.map_err(|_| Status::unavailable("shutting down"))?),
     }
     let mut stream = Live::<V>::open(inner, &first, responses).await?;
+    let returns = first.returns();
     stream.take(first)?;
+    // One that comes back says at once all that it has; only the whole tells what to send first.
+    while returns && let Ok(request) = timeout(QUIET, requests.message()).await {
+        let Some(request) = request? else { return Ok(()) };
+        stream.take(request)?;
+    }
     loop {
         stream.advance().await?;
         let wake = stream.session.wake_at(Instant::now());

@@ -13,6 +13,8 @@
 mod ads;
 mod board;
 mod build;
+#[cfg(test)]
+mod fixtures;
 mod follow;
 mod hub;
 mod index;

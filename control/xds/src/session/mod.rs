@@ -243,6 +243,9 @@ impl Session {
             return (Vec::new(), Vec::new());
         }
         let wanted = self.wanted(r#type);
+        if r#type == Type::Cluster && std::mem::take(&mut self.of_mut(r#type).blind) {
+            self.recall(&wanted);
+        }
         let subscription = self.of_mut(r#type);
         subscription.dirty_all = false;
         let changed: Vec<_> = wanted.values().filter(|r| subscription.differs(r)).cloned().collect();
@@ -258,6 +261,17 @@ impl Session {
         }
         subscription.learn(&changed, &removed);
         (changed, removed)
+    }
+
+    /// A state-of-the-world client that comes back does not say which clusters it has, but it asks for their endpoints.
+    /// Those it may still route to are left to it until its routes have changed.
+    fn recall(&mut self, wanted: &BTreeMap<Arc<str>, Arc<Resource>>) {
+        let asked = self.of(Type::Endpoints).names.iter().filter(|name| !wanted.contains_key(*name));
+        let asked: Vec<Arc<str>> = asked.cloned().collect();
+        for name in asked {
+            let Some(cluster) = self.node.named(&self.world, Type::Cluster, &name) else { continue };
+            self.of_mut(Type::Cluster).learn(&[cluster], &[]);
+        }
     }
 
     fn wanted(&self, r#type: Type) -> BTreeMap<Arc<str>, Arc<Resource>> {

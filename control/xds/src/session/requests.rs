@@ -84,7 +84,8 @@ impl Session {
             self.unsubscribe(r#type, name);
         }
         if first {
-            self.of_mut(r#type).answer_due = !r#type.is_root() || request.initial.is_empty();
+            // One that comes back has something to go on with: what it lacks is a change like any other.
+            self.of_mut(r#type).answer_due = request.initial.is_empty();
             self.believe(r#type, request.initial);
         }
         Ok(())
@@ -123,7 +124,9 @@ impl Session {
         let same = *version_of(now.iter().map(|(name, r)| (&**name, &*r.version))) == *version;
         let subscription = self.of_mut(r#type);
         subscription.dirty_all = true;
-        subscription.answer_due = !same;
+        // One that comes back with another version has something to go on with: what it lacks is a change like any other.
+        subscription.answer_due = !same && version.is_empty();
+        subscription.blind = !same && !version.is_empty();
         if same {
             let accepted = |r: Arc<Resource>| Known { resource: Some(Arc::clone(&r)), ..Known::accepted(&r.version) };
             subscription.known = now.into_iter().map(|(name, r)| (name, accepted(r))).collect();

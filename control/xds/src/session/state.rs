@@ -30,6 +30,8 @@ pub struct Subscription {
     pub dirty_all: bool,
     /// These must be compared.
     pub dirty: BTreeSet<Arc<str>>,
+    /// The client came back with something, but state of the world does not say what.
+    pub blind: bool,
     /// There is something to remove once the rest has settled.
     pub removals_held: bool,
     /// Responses that are not answered yet, oldest first.
