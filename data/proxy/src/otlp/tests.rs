@@ -1,1 +1,47 @@
+use super::*;
 
+fn span(name: &str) -> Span {
+    Span {
+        trace_id: [1; 16],
+        span_id: [2; 8],
+        parent_id: None,
+        name: name.into(),
+        inbound: false,
+        cluster: "stock".into(),
+        status: 200,
+        start_unix_nanos: 5,
+        duration_nanos: 7,
+    }
+}
+
+#[test]
+fn a_batch_takes_what_waits_up_to_a_bound() {
+    let (sender, queue) = queue();
+    assert!(queue.batch().is_none());
+    for index in 0..MAX_BATCH + 1 {
+        sender.try_send(span(&index.to_string())).unwrap();
+    }
+    let batch = queue.batch().unwrap();
+    assert_eq!((batch.len(), batch[0].name.as_str(), batch[0].end_unix_nanos), (MAX_BATCH, "0", 12));
+    assert_eq!(queue.batch().unwrap().len(), 1);
+}
+
+#[test]
+fn a_full_queue_refuses_at_once() {
+    let (sender, _queue) = queue();
+    let taken = (0..MAX_WAITING + 10).filter(|_| sender.try_send(span("s")).is_ok()).count();
+    assert_eq!(taken, MAX_WAITING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn losses_are_told_now_and_then() {
+    let mut losses = Losses::default();
+    losses.add(0, "-", "-");
+    assert!(losses.told.is_none());
+    losses.add(3, "-", "-");
+    losses.add(4, "-", "-");
+    assert_eq!(losses.untold, 4);
+    tokio::time::advance(TELL_LOSSES).await;
+    losses.add(1, "-", "-");
+    assert_eq!(losses.untold, 0);
+}
