@@ -6,15 +6,27 @@
 //!
 //! [`Proxy`] is the handle: start it, [apply](Proxy::apply) snapshots, read its [health](Proxy::health), [drain](Proxy::drain) it.
 
+pub mod admin;
 pub mod control;
 pub mod otlp;
 pub mod selfcheck;
 
+mod access_log;
+mod bridge;
+mod http1;
+mod http2;
+mod io;
 mod options;
+mod phases;
 mod proxy;
 mod readiness;
+mod serve;
 mod snapshot;
 mod stats;
+mod tcp;
+mod trace;
+mod upstream;
+mod worker;
 
 pub use options::{AccessLog, DrainOptions, Drill, InheritedSockets, Options, OptionsError};
 pub use proxy::{Applied, ApplyError, BindFailure, DrainReport, Proxy, StartError};

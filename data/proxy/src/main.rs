@@ -1,3 +1,192 @@
 //! The sidecar proxy: `weir-proxy`.
 
-fn main() {}
+use std::collections::HashSet;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use weir_client::Token;
+use weir_client::otlp::OtlpOptions;
+use weir_proxy::control::ControlFlags;
+use weir_proxy::{
+    AccessLog, DrainOptions, DrainReport, Drill, InheritedSockets, Options, Proxy, Readiness, Snapshot, Span, admin,
+    control, otlp,
+};
+
+/// A proxy that stands beside an application and carries its traffic.
+///
+/// It runs from a file (--config) or from a control plane (--control). SIGTERM makes it finish what it carries and exit.
+#[derive(Debug, Parser)]
+#[command(name = "weir-proxy", version)]
+struct Flags {
+    /// Run from this YAML file instead of a control plane
+    #[arg(long, value_name = "FILE", conflicts_with = "control")]
+    config: Option<PathBuf>,
+    /// Only say whether the file given by --config is valid
+    #[arg(long, requires = "config")]
+    validate: bool,
+    /// Worker threads
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
+    /// Address of the admin endpoint; port 0 takes any, which is printed
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    admin: SocketAddr,
+    /// Write the admin endpoint's address into this file once the proxy runs
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Version this proxy reports as
+    #[arg(long, value_name = "NAME", default_value = env!("CARGO_PKG_VERSION"))]
+    release: String,
+    /// Fail on purpose, e.g. fail-ratio=0.2: that share of inbound requests is answered 500. For drills only
+    #[arg(long, value_name = "FAULT")]
+    drill: Option<Drill>,
+    /// Append access log lines to this file instead of writing them to standard output
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// Level of the log on standard error, e.g. info or weir_proxy=debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WEIR_LOG")]
+    log: String,
+    #[command(flatten)]
+    control: ControlFlags,
+}
+
+fn main() -> ExitCode {
+    // Before anything else opens a descriptor or starts a thread.
+    let inherited = InheritedSockets::from_env();
+    let flags = Flags::parse();
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::new(&flags.log));
+    log.with_ansi(false).init();
+    match inherited.map_err(Into::into).and_then(|inherited| start(flags, inherited)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir-proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Error>> {
+    if let (true, Some(path)) = (flags.validate, &flags.config) {
+        load(path)?;
+        println!("{} is valid", path.display());
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(flags, inherited))
+}
+
+async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Error>> {
+    // Asked for first, so that no signal is lost while starting.
+    let stop = Stop::new()?;
+    let names: HashSet<String> = inherited.names().map(str::to_owned).collect();
+    let snapshot = match &flags.config {
+        Some(path) => load(path)?,
+        None => Snapshot::empty(),
+    };
+    if flags.config.is_none() && flags.control.control.is_none() {
+        return Err("give --config FILE, or --control URL with --instance, --app and --inbound".into());
+    }
+    let proxy = Proxy::start(options(&flags, inherited), snapshot).await?;
+    let admin = admin::serve(proxy.clone(), flags.admin).await?;
+    announce(&flags, &proxy, admin)?;
+    let report = match flags.config {
+        Some(_) => serve_file(&proxy, stop.wait()).await,
+        None => control::run(proxy.clone(), flags.control, names, stop.wait()).await?,
+    };
+    tracing::info!(?report, "stopped");
+    Ok(())
+}
+
+fn load(path: &Path) -> Result<Arc<Snapshot>, Box<dyn Error>> {
+    let config = weir_config::load(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Snapshot::compile(config)?)
+}
+
+fn options(flags: &Flags, inherited: InheritedSockets) -> Options {
+    Options {
+        workers: flags.workers,
+        release: flags.release.clone(),
+        drill: flags.drill,
+        inherited,
+        access_log: flags.access_log.clone().map_or(AccessLog::Stdout, AccessLog::File),
+        spans: flags.control.otlp.as_ref().map(|collector| export_spans(flags, collector)),
+        trace_ratio: flags.control.otlp_ratio,
+    }
+}
+
+/// Begins to export spans; they are to be put into the returned queue.
+fn export_spans(flags: &Flags, collector: &str) -> SyncSender<Span> {
+    let (sender, queue) = otlp::queue();
+    tokio::spawn(queue.export(OtlpOptions {
+        address: collector.to_owned(),
+        token: Token::none(),
+        service: flags.control.app.clone().unwrap_or_else(|| "weir-proxy".to_owned()),
+        instance: flags.control.instance.clone().unwrap_or_default(),
+        version: flags.release.clone(),
+    }));
+    sender
+}
+
+/// Tells where the admin endpoint is, and of a drill as loudly as can be.
+fn announce(flags: &Flags, proxy: &Proxy, admin: SocketAddr) -> io::Result<()> {
+    println!("admin http://{admin}");
+    tracing::info!(release = proxy.release(), workers = flags.workers, %admin, "weir-proxy runs");
+    if let Some(path) = &flags.ready_file {
+        std::fs::write(path, format!("{admin}\n"))?;
+    }
+    if let Some(drill) = proxy.drill() {
+        tokio::spawn(warn_of_drill(drill));
+    }
+    Ok(())
+}
+
+async fn warn_of_drill(drill: Drill) {
+    loop {
+        tracing::warn!(%drill, "DRILL: THIS PROXY FAILS REQUESTS ON PURPOSE; restart it without --drill to end this");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+/// Serves what the file said until told to stop, then drains.
+async fn serve_file(proxy: &Proxy, stop: impl Future<Output = ()>) -> DrainReport {
+    proxy.set_readiness(Readiness::Ready);
+    let windows = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            proxy.take_health_window();
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = windows => {}
+    }
+    proxy.drain(DrainOptions::default()).await
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: draining"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: draining"),
+        }
+    }
+}

@@ -23,6 +23,9 @@ pub struct Options {
     pub access_log: AccessLog,
     /// Where finished spans of sampled traces go; a full channel drops and counts.
     pub spans: Option<SyncSender<Span>>,
+    /// Share of the traces begun here that are sampled, 0 to 1 (default 0.01); without `spans` none are. A caller's own
+    /// decision is kept.
+    pub trace_ratio: f64,
 }
 
 impl Default for Options {
@@ -34,6 +37,7 @@ impl Default for Options {
             inherited: InheritedSockets::default(),
             access_log: AccessLog::Stdout,
             spans: None,
+            trace_ratio: 0.01,
         }
     }
 }

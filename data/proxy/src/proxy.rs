@@ -1,16 +1,23 @@
 //! The handle of a running proxy: starts workers, hands them snapshots, drains them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+use crate::access_log;
+use crate::io::bind;
 use crate::options::{DrainOptions, Drill, Options};
 use crate::readiness::{Readiness, ReadinessCell};
-use crate::snapshot::Snapshot;
-use crate::stats::{Counter, Fault, HealthReader, HealthWindow};
+use crate::snapshot::{CompiledListener, Snapshot};
+use crate::stats::{Fault, HealthReader, HealthWindow, WorkerStats};
+use crate::worker::{Command, Drained, Handle, NewSocket, Setup, Update, spawn};
 
-/// A running proxy. Cheap to clone; all clones are the same proxy.
+/// A running proxy. Cheap to clone; all clones are the same proxy. Its workers end when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Proxy {
     inner: Arc<Inner>,
@@ -19,12 +26,22 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Inner {
     options: Options,
+    started: Instant,
+    workers: Vec<Handle>,
     readiness: ReadinessCell,
-    state: tokio::sync::Mutex<Arc<Snapshot>>,
-    current: Mutex<Arc<Snapshot>>,
-    addresses: Mutex<HashMap<String, SocketAddr>>,
+    /// Held while a snapshot is applied, so that they are applied one after the other.
+    applying: tokio::sync::Mutex<()>,
+    current: Mutex<Current>,
     health: Mutex<(HealthReader, HealthWindow)>,
-    config_rejected: Mutex<Counter>,
+    config_rejected: AtomicU64,
+}
+
+/// What the workers were last switched to.
+#[derive(Debug)]
+struct Current {
+    snapshot: Arc<Snapshot>,
+    /// Configured and actual address of each open listener.
+    listening: HashMap<Arc<str>, (SocketAddr, SocketAddr)>,
 }
 
 /// Why a proxy did not start.
@@ -36,8 +53,11 @@ pub enum StartError {
         /// Its number.
         worker: usize,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// The access log could not be opened.
+    #[error("cannot open the access log: {0}")]
+    AccessLog(io::Error),
     /// The first snapshot was not applied.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -63,7 +83,7 @@ pub struct BindFailure {
     /// The address wanted.
     pub address: SocketAddr,
     /// What the system said.
-    pub source: std::io::Error,
+    pub source: io::Error,
 }
 
 /// What [`Proxy::apply`] did.
@@ -84,26 +104,40 @@ pub struct DrainReport {
     pub connections: u64,
     /// Requests finished during it.
     pub finished: u64,
-    /// Requests cut at the deadline.
+    /// Connections cut at the deadline with a request on them.
     pub cut: u64,
     /// How long it took.
     pub took: Duration,
 }
 
+/// A listener to open, with one socket for each worker.
+struct Opened {
+    listener: Arc<CompiledListener>,
+    actual: SocketAddr,
+    inherited: bool,
+    sockets: Vec<TcpListener>,
+}
+
 impl Proxy {
-    /// Starts the workers and applies the first snapshot. Needs a tokio runtime around it.
+    /// Starts the workers and applies the first snapshot.
     ///
     /// # Errors
-    /// If a thread cannot be started or a listener cannot be bound; nothing is left running then.
+    /// If a thread cannot be started, the access log cannot be opened or a listener cannot be bound; nothing is left
+    /// running then.
     pub async fn start(options: Options, snapshot: Arc<Snapshot>) -> Result<Proxy, StartError> {
+        let log = access_log::start(&options.access_log).map_err(StartError::AccessLog)?;
+        let setup = Setup { drill: options.drill, log, spans: options.spans.clone(), trace_ratio: options.trace_ratio };
+        let start = |worker| spawn(worker, setup.clone()).map_err(|source| StartError::Worker { worker, source });
+        let workers = (0..options.workers.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
         let inner = Inner {
             options,
+            started: Instant::now(),
+            workers,
             readiness: ReadinessCell::starting(),
-            state: tokio::sync::Mutex::new(Snapshot::empty()),
-            current: Mutex::new(Snapshot::empty()),
-            addresses: Mutex::default(),
+            applying: tokio::sync::Mutex::default(),
+            current: Mutex::new(Current { snapshot: Snapshot::empty(), listening: HashMap::new() }),
             health: Mutex::default(),
-            config_rejected: Mutex::default(),
+            config_rejected: AtomicU64::new(0),
         };
         let proxy = Proxy { inner: Arc::new(inner) };
         proxy.apply(snapshot).await?;
@@ -113,36 +147,116 @@ impl Proxy {
     /// Switches every worker to the snapshot; resolves when all have. Calls are applied one after the other.
     ///
     /// # Errors
-    /// If a new listener cannot be bound; then nothing has changed.
+    /// If a new listener cannot be bound, or the proxy drains; then nothing has changed.
     pub async fn apply(&self, snapshot: Arc<Snapshot>) -> Result<Applied, ApplyError> {
-        let mut state = self.inner.state.lock().await;
-        *state = snapshot.clone();
-        *lock(&self.inner.current) = snapshot;
-        Ok(Applied::default())
+        let _applying = self.inner.applying.lock().await;
+        if self.inner.readiness.get() == Readiness::Draining {
+            return Err(ApplyError::Draining);
+        }
+        let opened = self.open(&snapshot)?;
+        let applied = self.note_applied(&snapshot, &opened);
+        self.switch(&snapshot, opened).await;
+        Ok(applied)
+    }
+
+    /// Binds what the snapshot has and the workers don't; all of it or nothing.
+    fn open(&self, snapshot: &Snapshot) -> Result<Vec<Opened>, ApplyError> {
+        let is_open = |listener: &CompiledListener| {
+            let current = lock(&self.inner.current);
+            current.listening.get(&listener.name).is_some_and(|(configured, _)| *configured == listener.config.bind)
+        };
+        let (mut opened, mut failures) = (Vec::new(), Vec::new());
+        for listener in snapshot.listeners.iter().filter(|listener| !is_open(listener)) {
+            match self.open_one(listener) {
+                Ok(one) => opened.push(one),
+                Err(source) => failures.push(BindFailure {
+                    listener: listener.name.to_string(),
+                    address: listener.config.bind,
+                    source,
+                }),
+            }
+        }
+        if failures.is_empty() { Ok(opened) } else { Err(ApplyError::Bind(failures)) }
+    }
+
+    fn open_one(&self, listener: &Arc<CompiledListener>) -> io::Result<Opened> {
+        let inherited = self.inner.options.inherited.get(&listener.name);
+        let sockets = bind(listener.config.bind, self.inner.workers.len(), inherited)?;
+        let actual = sockets[0].local_addr()?;
+        Ok(Opened { listener: listener.clone(), actual, inherited: inherited.is_some(), sockets })
+    }
+
+    fn note_applied(&self, snapshot: &Arc<Snapshot>, opened: &[Opened]) -> Applied {
+        let mut current = lock(&self.inner.current);
+        let before = current.listening.len();
+        current.listening.retain(|name, _| snapshot.listeners.iter().any(|listener| listener.name == *name));
+        let closed = before - current.listening.len();
+        for one in opened {
+            current.listening.insert(one.listener.name.clone(), (one.listener.config.bind, one.actual));
+        }
+        current.snapshot = snapshot.clone();
+        Applied { listeners: current.listening.len(), opened: opened.len(), closed }
+    }
+
+    async fn switch(&self, snapshot: &Arc<Snapshot>, mut opened: Vec<Opened>) {
+        let mut switched = Vec::new();
+        for worker in &self.inner.workers {
+            let sockets = opened.iter_mut().filter_map(Opened::for_one_worker).collect();
+            let (done, is_done) = oneshot::channel();
+            let update = Update { snapshot: snapshot.clone(), sockets };
+            if worker.commands.send(Command::Apply(update, done)).await.is_ok() {
+                switched.push(is_done);
+            }
+        }
+        for is_done in switched {
+            let _ = is_done.await;
+        }
     }
 
     /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        lock(&self.inner.current).clone()
+        lock(&self.inner.current).snapshot.clone()
     }
 
     /// Where a listener accepts; useful where port 0 was configured.
     pub fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
-        lock(&self.inner.addresses).get(listener).copied()
+        lock(&self.inner.current).listening.get(listener).map(|(_, actual)| *actual)
     }
 
     /// Ends the traffic without failing a request: answers ask callers to go elsewhere, connections are closed when
     /// quiet, requests finish. Resolves when all is idle, or the deadline has passed.
-    pub async fn drain(&self, _options: DrainOptions) -> DrainReport {
+    pub async fn drain(&self, options: DrainOptions) -> DrainReport {
+        let started = Instant::now();
         self.inner.readiness.set(Readiness::Draining);
-        DrainReport::default()
+        let before = self.finished();
+        let mut draining = Vec::new();
+        for worker in &self.inner.workers {
+            let (done, is_done) = oneshot::channel();
+            if worker.commands.send(Command::Drain(options, done)).await.is_ok() {
+                draining.push(is_done);
+            }
+        }
+        let mut report = DrainReport::default();
+        for is_done in draining {
+            let Drained { connections, cut } = is_done.await.unwrap_or_default();
+            report.connections += connections as u64;
+            report.cut += cut as u64;
+        }
+        DrainReport { finished: self.finished() - before, took: started.elapsed(), ..report }
+    }
+
+    fn finished(&self) -> u64 {
+        self.inner
+            .workers
+            .iter()
+            .map(|worker| worker.stats.inbound.requests.get() + worker.stats.outbound.requests.get())
+            .sum()
     }
 
     /// The health window since the previous call; for one consumer, about once a second.
     pub fn take_health_window(&self) -> HealthWindow {
         let mut health = lock(&self.inner.health);
-        let rejected = lock(&self.inner.config_rejected).get();
-        let window = health.0.next(&[], |fault| if fault == Fault::ConfigRejected { rejected } else { 0 });
+        let window = health.0.next(&self.stats(), |fault| self.own_faults(fault));
         health.1 = window.clone();
         window
     }
@@ -154,7 +268,19 @@ impl Proxy {
 
     /// Counts a configuration that was received and not accepted.
     pub fn note_config_rejected(&self) {
-        lock(&self.inner.config_rejected).inc();
+        self.inner.config_rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Faults that no worker counts.
+    fn own_faults(&self, fault: Fault) -> u64 {
+        match fault {
+            Fault::ConfigRejected => self.inner.config_rejected.load(Ordering::Relaxed),
+            _ => 0,
+        }
+    }
+
+    fn stats(&self) -> Vec<Arc<WorkerStats>> {
+        self.inner.workers.iter().map(|worker| worker.stats.clone()).collect()
     }
 
     /// Whether it should get traffic.
@@ -177,9 +303,33 @@ impl Proxy {
         self.inner.options.drill
     }
 
+    /// Time since it was started.
+    pub fn uptime(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
     /// All metrics as Prometheus text.
     pub fn metrics(&self) -> String {
-        crate::stats::render(&[], |_| 0, self.inner.options.drill.is_some())
+        crate::stats::render(&self.stats(), |fault| self.own_faults(fault), self.inner.options.drill.is_some())
+    }
+
+    /// Endpoints of all clusters with what was seen of them since the start: address, requests, errors, in flight.
+    pub(crate) fn endpoint_totals(&self) -> HashMap<(Arc<str>, SocketAddr), [u64; 3]> {
+        let mut totals: HashMap<_, [u64; 3]> = HashMap::new();
+        for endpoint in self.stats().iter().flat_map(|worker| worker.endpoints()) {
+            let total = totals.entry((endpoint.cluster.clone(), endpoint.address)).or_default();
+            total[0] += endpoint.requests.get();
+            total[1] += endpoint.errors.get();
+            total[2] += endpoint.active.get();
+        }
+        totals
+    }
+}
+
+impl Opened {
+    fn for_one_worker(&mut self) -> Option<NewSocket> {
+        let socket = self.sockets.pop()?;
+        Some(NewSocket { listener: self.listener.name.clone(), socket, inherited: self.inherited })
     }
 }
 

@@ -8,7 +8,7 @@ mod router;
 
 pub(crate) use balance::{Group, hash};
 pub(crate) use matching::{Fields, Request};
-pub(crate) use router::{Action, ForwardAction, RouteEntry, Router};
+pub(crate) use router::{Action, ForwardAction, RouteEntry, RouteId, Router, rewritten};
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -31,6 +31,13 @@ struct CompiledHost {
     paths: Paths,
 }
 
+/// Place of a route in its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RouteId {
+    host: u32,
+    route: u32,
+}
+
 /// A route, compiled.
 #[derive(Debug)]
 pub(crate) struct RouteEntry {
@@ -90,11 +97,17 @@ impl Router {
     }
 
     /// The first route that matches, in the virtual host that matches best.
-    pub(crate) fn find<F: Fields>(&self, request: &Request<'_, F>) -> Option<&RouteEntry> {
-        let host = &self.virtual_hosts[self.hosts.find(request.host)?];
+    pub(crate) fn find<F: Fields>(&self, request: &Request<'_, F>) -> Option<RouteId> {
+        let host_index = self.hosts.find(request.host)?;
+        let host = &self.virtual_hosts[host_index];
         let holds = |route: u32| host.routes[route as usize].conditions.hold(request);
         let route = host.paths.first(request.path_only().as_bytes(), holds)?;
-        Some(&host.routes[route as usize])
+        Some(RouteId { host: host_index as u32, route })
+    }
+
+    /// A route of this table.
+    pub(crate) fn route(&self, id: RouteId) -> &RouteEntry {
+        &self.virtual_hosts[id.host as usize].routes[id.route as usize]
     }
 }
 
@@ -161,9 +174,10 @@ impl ForwardAction {
         }
     }
 
-    /// The cluster at a place of the route.
-    pub(crate) fn cluster_at(&self, place: usize) -> Option<usize> {
-        self.clusters.get(place).map(|(cluster, _)| *cluster)
+    /// Time for one attempt.
+    pub(crate) fn timeout_per_try(&self) -> Option<Duration> {
+        let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout_ms).map(Duration::from_millis);
+        [per_try, self.timeout].into_iter().flatten().min()
     }
 }
 

@@ -49,17 +49,17 @@ impl Counter {
 
 /// Adds one to a gauge for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Held<T: AsRef<Counter>>(T);
+pub(crate) struct Held<'a>(&'a Counter);
 
-impl<T: AsRef<Counter>> Held<T> {
-    pub(crate) fn new(gauge: T) -> Self {
-        gauge.as_ref().inc();
+impl<'a> Held<'a> {
+    pub(crate) fn new(gauge: &'a Counter) -> Self {
+        gauge.inc();
         Held(gauge)
     }
 }
 
-impl<T: AsRef<Counter>> Drop for Held<T> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.as_ref().dec();
+        self.0.dec();
     }
 }

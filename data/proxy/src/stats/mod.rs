@@ -9,13 +9,12 @@ mod series;
 mod worker;
 
 pub(crate) use counter::{Counter, Held};
+pub(crate) use health::HealthReader;
 pub use health::{EndpointWindow, HealthWindow, Traffic};
-pub(crate) use health::{HealthReader, MAX_WINDOW_ENDPOINTS};
-pub(crate) use histogram::Histogram;
 pub use histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};
 pub use reasons::{Fault, Refusal};
 pub(crate) use render::render;
-pub(crate) use series::{ClusterStats, EndpointStats, Series, SeriesKey};
+pub(crate) use series::{ClusterStats, EndpointStats, Series, SeriesKey, direction_label};
 pub(crate) use worker::WorkerStats;
 
 use std::sync::Arc;

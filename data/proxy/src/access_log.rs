@@ -1,0 +1,129 @@
+//! The access log: one JSON line per request, written by a thread of its own.
+//!
+//! Workers gather lines and hand them over in batches. A writer that cannot keep up loses batches, which are counted;
+//! it never holds up a request.
+
+use std::cell::RefCell;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use crate::options::AccessLog;
+
+/// A worker hands its lines over at this size (bytes), or when its clock ticks.
+const BATCH_BYTES: usize = 16 * 1024;
+/// Batches on their way to the writer.
+const MAX_BATCHES: usize = 64;
+
+/// Starts the writer.
+///
+/// # Errors
+/// If the file cannot be opened or the thread cannot be started.
+pub(crate) fn start(target: &AccessLog) -> io::Result<SyncSender<Vec<u8>>> {
+    let out: Box<dyn Write + Send> = match target {
+        AccessLog::Stdout => Box::new(io::stdout()),
+        AccessLog::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+    };
+    let (sender, receiver) = sync_channel(MAX_BATCHES);
+    std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(out, &receiver))?;
+    Ok(sender)
+}
+
+fn write_all(mut out: Box<dyn Write + Send>, batches: &Receiver<Vec<u8>>) {
+    for batch in batches {
+        if let Err(error) = out.write_all(&batch).and_then(|()| out.flush()) {
+            tracing::warn!(%error, "cannot write the access log; lines are lost");
+        }
+    }
+}
+
+/// Lines of one worker that were not handed over yet.
+#[derive(Debug)]
+pub(crate) struct LogBuffer {
+    lines: RefCell<Vec<u8>>,
+    writer: SyncSender<Vec<u8>>,
+}
+
+impl LogBuffer {
+    pub(crate) fn new(writer: SyncSender<Vec<u8>>) -> Self {
+        LogBuffer { lines: RefCell::default(), writer }
+    }
+
+    /// Adds a line. False if lines were lost.
+    pub(crate) fn push(&self, line: &Line<'_>) -> bool {
+        let mut lines = self.lines.borrow_mut();
+        // Serialising plain fields into memory does not fail.
+        let _ = serde_json::to_writer(&mut *lines, line);
+        lines.push(b'\n');
+        lines.len() < BATCH_BYTES || self.send(std::mem::take(&mut lines))
+    }
+
+    /// Hands over what is there. False if lines were lost.
+    pub(crate) fn flush(&self) -> bool {
+        let lines = self.lines.take();
+        lines.is_empty() || self.send(lines)
+    }
+
+    fn send(&self, batch: Vec<u8>) -> bool {
+        match self.writer.try_send(batch) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+/// One request. Absent values are left out.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Line<'a> {
+    /// Milliseconds since 1970.
+    pub(crate) time_ms: u64,
+    pub(crate) listener: &'a str,
+    pub(crate) peer: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) path: &'a str,
+    /// 0: ended without an answer.
+    pub(crate) status: u16,
+    pub(crate) duration_us: u64,
+    pub(crate) route: &'a str,
+    pub(crate) cluster: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoint: Option<std::net::SocketAddr>,
+    /// Why the proxy itself answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_writer_loses_lines_and_nobody_waits() {
+        let (writer, receiver) = sync_channel(1);
+        let buffer = LogBuffer::new(writer);
+        let path = "/".repeat(BATCH_BYTES);
+        let line = Line {
+            time_ms: 1,
+            listener: "in",
+            peer: "::1",
+            method: "GET",
+            host: "h\"",
+            path: &path,
+            status: 200,
+            duration_us: 5,
+            route: "r",
+            cluster: "c",
+            endpoint: None,
+            refused: None,
+            trace_id: None,
+        };
+        assert!(buffer.push(&line));
+        assert!(!buffer.push(&line));
+        let batch = receiver.recv().unwrap();
+        let parsed: serde_json::Value = serde_json::from_slice(&batch).unwrap();
+        assert_eq!((parsed["status"].as_u64(), parsed["host"].as_str()), (Some(200), Some("h\"")));
+    }
+}

@@ -1,0 +1,77 @@
+//! Bytes both ways, after an upgrade or on a plain TCP listener.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::After;
+use crate::io::{BUFFER_BYTES, Buf, Reader, Stream, Timer, Writer};
+use crate::upstream::Lease;
+use crate::worker::{Connection, Worker};
+
+/// Passes bytes both ways until both sides have finished, one breaks, or nothing comes for the idle time. What each
+/// side has sent already lies in `from_caller` and `from_upstream`.
+pub(super) async fn run(
+    connection: &mut Connection,
+    from_caller: &mut Buf,
+    mut lease: Lease,
+    mut from_upstream: Buf,
+) -> After {
+    let view = connection.listener.view();
+    let idle = Duration::from_millis(view.compiled.config.limits.idle_timeout_ms);
+    let Connection { worker, stream, timer, .. } = connection;
+    tunnel(worker, timer, idle, (stream, from_caller), (&mut lease.stream, &mut from_upstream)).await;
+    After::Close
+}
+
+/// See [`run`].
+pub(crate) async fn tunnel(
+    worker: &Worker,
+    timer: &mut Timer,
+    idle: Duration,
+    (caller, from_caller): (&mut Stream, &mut Buf),
+    (upstream, from_upstream): (&mut Stream, &mut Buf),
+) {
+    let (caller_reader, caller_writer) = caller.split();
+    let (upstream_reader, upstream_writer) = upstream.split();
+    let moved = std::cell::Cell::new(Instant::now());
+    let mut up = Box::pin(pump(worker, from_caller, caller_reader, upstream_writer, &moved));
+    let mut down = Box::pin(pump(worker, from_upstream, upstream_reader, caller_writer, &moved));
+    let (mut up_ended, mut down_ended) = (false, false);
+    poll_fn(|cx| {
+        for (pump, ended) in [(&mut up, &mut up_ended), (&mut down, &mut down_ended)] {
+            match (!*ended).then(|| pump.as_mut().poll(cx)) {
+                Some(Poll::Ready(Ok(()))) => *ended = true,
+                Some(Poll::Ready(Err(_))) => return Poll::Ready(()),
+                _ => {}
+            }
+        }
+        if up_ended && down_ended { Poll::Ready(()) } else { timer.poll_until(cx, moved.get() + idle).map(|_| ()) }
+    })
+    .await;
+}
+
+async fn pump(
+    worker: &Worker,
+    buf: &mut Buf,
+    mut from: Reader<'_>,
+    mut to: Writer<'_>,
+    moved: &std::cell::Cell<Instant>,
+) -> io::Result<()> {
+    loop {
+        if !buf.is_empty() {
+            to.write_all(buf.filled(), b"").await?;
+            buf.consume(buf.len());
+        }
+        worker.buffers.release_if_empty(buf);
+        buf.make_room(BUFFER_BYTES);
+        let read = poll_fn(|cx| from.poll_fill(cx, &worker.buffers, buf)).await?;
+        if read == 0 {
+            return to.finish().await;
+        }
+        moved.set(Instant::now());
+    }
+}

@@ -1,0 +1,175 @@
+//! Byte buffers, lent by the worker and given back as soon as they are empty.
+
+use std::cell::RefCell;
+
+/// Size of a pooled buffer.
+pub(crate) const BUFFER_BYTES: usize = 16 * 1024;
+/// Buffers a worker keeps for reuse.
+const MAX_POOLED: usize = 128;
+
+/// A buffer that is filled at its end and consumed at its front.
+#[derive(Debug, Default)]
+pub(crate) struct Buf {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buf {
+    /// What is in it.
+    #[inline]
+    pub(crate) fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Bytes in it.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// True if it holds memory.
+    pub(crate) fn is_allocated(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
+    /// Room behind what is in it.
+    #[inline]
+    pub(crate) fn spare(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..]
+    }
+
+    /// Takes `n` bytes of the spare room as filled.
+    #[inline]
+    pub(crate) fn advance_end(&mut self, n: usize) {
+        self.end = (self.end + n).min(self.bytes.len());
+    }
+
+    /// Drops `n` bytes at the front.
+    #[inline]
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Makes room at the end by moving what is in it to the front, or, if it is full, by growing up to `max` bytes.
+    /// False if there is no room left.
+    pub(crate) fn make_room(&mut self, max: usize) -> bool {
+        if self.end < self.bytes.len() {
+            return true;
+        }
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        } else if self.bytes.len() < max {
+            let mut larger = vec![0; (self.bytes.len() * 2).clamp(BUFFER_BYTES.min(max), max)];
+            larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
+            self.bytes = larger.into();
+        }
+        self.end < self.bytes.len()
+    }
+
+    /// A buffer that holds these bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Buf { start: 0, end: bytes.len(), bytes: bytes.into() }
+    }
+}
+
+/// Buffers of one worker that are not in use.
+#[derive(Debug, Default)]
+pub(crate) struct BufferPool {
+    bufs: RefCell<Vec<Box<[u8]>>>,
+    vecs: RefCell<Vec<Vec<u8>>>,
+}
+
+impl BufferPool {
+    /// Gives `buf` memory, if it has none.
+    #[inline]
+    pub(crate) fn fill(&self, buf: &mut Buf) {
+        if !buf.is_allocated() {
+            let pooled = self.bufs.borrow_mut().pop();
+            buf.bytes = pooled.unwrap_or_else(|| vec![0; BUFFER_BYTES].into());
+        }
+    }
+
+    /// Takes the memory of `buf` back, if nothing is in it.
+    #[inline]
+    pub(crate) fn release_if_empty(&self, buf: &mut Buf) {
+        if buf.is_empty() && buf.is_allocated() {
+            self.put(std::mem::take(&mut buf.bytes));
+            (buf.start, buf.end) = (0, 0);
+        }
+    }
+
+    /// Takes the memory of `buf` back with whatever is in it.
+    pub(crate) fn discard(&self, buf: &mut Buf) {
+        buf.consume(buf.len());
+        self.release_if_empty(buf);
+    }
+
+    fn put(&self, bytes: Box<[u8]>) {
+        let mut bufs = self.bufs.borrow_mut();
+        if bytes.len() == BUFFER_BYTES && bufs.len() < MAX_POOLED {
+            bufs.push(bytes);
+        }
+    }
+
+    /// An empty vector to write a message into.
+    #[inline]
+    pub(crate) fn take_vec(&self) -> Vec<u8> {
+        self.vecs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2048))
+    }
+
+    /// Gives a vector back; one that has grown large is freed.
+    #[inline]
+    pub(crate) fn put_vec(&self, mut vec: Vec<u8>) {
+        let mut vecs = self.vecs.borrow_mut();
+        if (1..=BUFFER_BYTES).contains(&vec.capacity()) && vecs.len() < MAX_POOLED {
+            vec.clear();
+            vecs.push(vec);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_by_moving_then_by_growing_up_to_the_limit() {
+        let pool = BufferPool::default();
+        let mut buf = Buf::default();
+        pool.fill(&mut buf);
+        buf.spare().fill(1);
+        buf.advance_end(BUFFER_BYTES);
+        buf.consume(10);
+        assert!(buf.make_room(2 * BUFFER_BYTES));
+        assert_eq!((buf.len(), buf.spare().len()), (BUFFER_BYTES - 10, 10));
+        buf.advance_end(10);
+        assert!(buf.make_room(2 * BUFFER_BYTES));
+        buf.advance_end(usize::MAX / 2);
+        assert_eq!(buf.len(), 2 * BUFFER_BYTES);
+        assert!(!buf.make_room(2 * BUFFER_BYTES));
+    }
+
+    #[test]
+    fn memory_goes_back_only_when_empty() {
+        let pool = BufferPool::default();
+        let mut buf = Buf::default();
+        pool.fill(&mut buf);
+        buf.advance_end(1);
+        pool.release_if_empty(&mut buf);
+        assert!(buf.is_allocated());
+        buf.consume(1);
+        pool.release_if_empty(&mut buf);
+        assert!(!buf.is_allocated());
+        assert_eq!(pool.bufs.borrow().len(), 1);
+    }
+}

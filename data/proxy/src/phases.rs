@@ -1,0 +1,144 @@
+//! The phases between a request's head and its upstream, the same for every protocol: route, filter, balance.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use weir_config::{Direction, Redirect, Respond};
+
+use crate::snapshot::{self, Action, Fields, ForwardAction, Request, RouteEntry, RouteId, Target};
+use crate::stats::Refusal;
+use crate::worker::{ListenerView, Worker};
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// Place of its series among the listener's.
+    pub(crate) series: usize,
+    /// The route, if one matched.
+    pub(crate) route: Option<RouteId>,
+    pub(crate) next: Next,
+}
+
+/// Answered here, or sent on.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Answer(Answer),
+    Forward(Destination),
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination {
+    pub(crate) route: RouteId,
+    /// Place of the cluster in the snapshot.
+    pub(crate) cluster: usize,
+    /// For clusters that hash.
+    pub(crate) hash: Option<u64>,
+}
+
+/// An answer of the proxy's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Cow<'static, str>,
+    /// Target of a redirect.
+    pub(crate) location: Option<String>,
+    /// Why the request was not served; absent for answers the configuration asks for.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+impl Answer {
+    /// The request is not served, for this reason.
+    pub(crate) fn refuse(refusal: Refusal, status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+        Answer { status, body: body.into(), location: None, refusal: Some(refusal) }
+    }
+
+    fn respond(respond: &Respond) -> Self {
+        Answer { status: respond.status, body: respond.body.clone().into(), location: None, refusal: None }
+    }
+
+    fn redirect<F>(redirect: &Redirect, request: &Request<'_, F>) -> Self {
+        let scheme = redirect.scheme.as_deref().unwrap_or("http");
+        let host = redirect.host.as_deref().unwrap_or(request.host);
+        let path = redirect.path.as_deref().unwrap_or(request.path);
+        let location = Some(format!("{scheme}://{host}{path}"));
+        Answer { status: redirect.status, body: Cow::Borrowed(""), location, refusal: None }
+    }
+}
+
+/// Route, filter, balance: everything that is decided from the head alone.
+pub(crate) fn decide<F: Fields>(
+    worker: &Worker,
+    listener: &ListenerView,
+    peer: IpAddr,
+    request: &Request<'_, F>,
+) -> Decision {
+    if let Some(answer) = over_limit(worker, listener) {
+        return Decision { series: 0, route: None, next: Next::Answer(answer) };
+    }
+    let Some((id, route)) = find_route(listener, request) else {
+        let answer = Answer::refuse(Refusal::NoRoute, 404, "no route matches\n");
+        return Decision { series: 0, route: None, next: Next::Answer(answer) };
+    };
+    let (place, next) = act(worker, listener, peer, request, id, route);
+    Decision { series: route.series + place, route: Some(id), next }
+}
+
+fn over_limit(worker: &Worker, listener: &ListenerView) -> Option<Answer> {
+    let limit = listener.compiled.config.limits.max_requests as u64;
+    let over = worker.stats.active_requests.get() > limit;
+    over.then(|| Answer::refuse(Refusal::Requests, 503, "too many requests in flight\n"))
+}
+
+fn find_route<'a, F: Fields>(
+    listener: &'a ListenerView,
+    request: &Request<'_, F>,
+) -> Option<(RouteId, &'a RouteEntry)> {
+    let Target::Router(router) = listener.compiled.target else { return None };
+    let router = &listener.view.snapshot.routers[router];
+    let id = router.find(request)?;
+    Some((id, router.route(id)))
+}
+
+fn act<F: Fields>(
+    worker: &Worker,
+    listener: &ListenerView,
+    peer: IpAddr,
+    request: &Request<'_, F>,
+    id: RouteId,
+    route: &RouteEntry,
+) -> (usize, Next) {
+    match &route.action {
+        Action::Respond(respond) => (0, Next::Answer(Answer::respond(respond))),
+        Action::Redirect(redirect) => (0, Next::Answer(Answer::redirect(redirect, request))),
+        Action::Forward(forward) => {
+            let (place, cluster) = forward.choose();
+            let refused = filter(worker, listener).or_else(|| cluster_over_limit(listener, cluster));
+            let destination = || Destination { route: id, cluster, hash: hash(forward, peer, request) };
+            (place, refused.map_or_else(|| Next::Forward(destination()), Next::Answer))
+        }
+    }
+}
+
+/// Filters that may answer in place of the upstream. So far there is one: the drill.
+fn filter(worker: &Worker, listener: &ListenerView) -> Option<Answer> {
+    let drill = worker.drill.filter(|_| listener.compiled.config.direction == Direction::Inbound)?;
+    let fails = fastrand::f64() < drill.fail_ratio;
+    fails.then(|| Answer::refuse(Refusal::Drill, 500, "failed on purpose: this proxy runs with --drill\n"))
+}
+
+fn cluster_over_limit(listener: &ListenerView, cluster: usize) -> Option<Answer> {
+    let cluster = &listener.view.clusters[cluster];
+    if cluster.stats.requests.get() >= cluster.compiled.config.limits.max_requests as u64 {
+        return Some(Answer::refuse(Refusal::ClusterRequests, 503, "too many requests in flight to the upstream\n"));
+    }
+    let empty = cluster.endpoints.is_empty();
+    empty.then(|| Answer::refuse(Refusal::NoEndpoint, 503, "the upstream has no endpoint\n"))
+}
+
+fn hash<F: Fields>(forward: &ForwardAction, peer: IpAddr, request: &Request<'_, F>) -> Option<u64> {
+    forward.hash_on.iter().find_map(|key| match key {
+        weir_config::HashKey::SourceIp => Some(snapshot::hash(peer.to_string().as_bytes())),
+        key => request.hash_value(key).map(|value| snapshot::hash(&value)),
+    })
+}

@@ -1,0 +1,213 @@
+//! A worker's view of clusters and endpoints, carried over from one snapshot to the next.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use weir_config::Balance;
+
+use super::h2::H2Pool;
+use crate::io::Stream;
+use crate::snapshot::{CompiledCluster, Group, Snapshot};
+use crate::stats::{ClusterStats, EndpointStats, WorkerStats};
+
+/// An endpoint that could not be connected to is passed over for this long, as long as there are others.
+const AVOID_AFTER_CONNECT_FAILURE: Duration = Duration::from_secs(1);
+/// Choices by the balancer before every endpoint is looked at.
+const CHOICES: usize = 3;
+
+/// A cluster as one worker sees it.
+#[derive(Debug)]
+pub(crate) struct ClusterState {
+    pub(crate) compiled: Arc<CompiledCluster>,
+    pub(crate) endpoints: Vec<Rc<EndpointState>>,
+    pub(crate) stats: Arc<ClusterStats>,
+    /// Told when a connection has become free or was closed, if anybody waits.
+    pub(crate) freed: Rc<Notify>,
+    turn: Cell<usize>,
+}
+
+/// An endpoint as one worker sees it.
+#[derive(Debug)]
+pub(crate) struct EndpointState {
+    pub(crate) address: SocketAddr,
+    pub(crate) stats: Arc<EndpointStats>,
+    pub(crate) idle: RefCell<Vec<Idle>>,
+    pub(crate) h2: H2Pool,
+    /// No longer in the configuration: what is in flight finishes, and nothing goes back into the pool.
+    pub(crate) retired: Cell<bool>,
+    avoid_until: Cell<Option<Instant>>,
+}
+
+/// An idle HTTP/1 connection.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    pub(crate) stream: Stream,
+    pub(crate) open: OpenConnection,
+    pub(crate) since: Instant,
+}
+
+/// Counts a connection as open for as long as it lives, and tells who waits when it goes.
+#[derive(Debug)]
+pub(crate) struct OpenConnection {
+    stats: Arc<ClusterStats>,
+    freed: Rc<Notify>,
+}
+
+impl OpenConnection {
+    pub(crate) fn new(cluster: &ClusterState) -> Self {
+        cluster.stats.connections.inc();
+        OpenConnection { stats: cluster.stats.clone(), freed: cluster.freed.clone() }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.stats.connections.dec();
+        if self.stats.pending.get() > 0 {
+            self.freed.notify_one();
+        }
+    }
+}
+
+/// A request on its way to an endpoint; counts as active until dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    endpoint: Rc<EndpointState>,
+}
+
+impl InFlight {
+    pub(crate) fn new(endpoint: &Rc<EndpointState>) -> Self {
+        endpoint.stats.active.inc();
+        InFlight { endpoint: endpoint.clone() }
+    }
+
+    /// Counts how the attempt ended.
+    pub(crate) fn finish(&self, error: bool) {
+        self.endpoint.stats.requests.inc();
+        if error {
+            self.endpoint.stats.errors.inc();
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.stats.active.dec();
+    }
+}
+
+impl EndpointState {
+    fn new(cluster: &Arc<str>, address: SocketAddr) -> Self {
+        EndpointState {
+            address,
+            stats: Arc::new(EndpointStats::new(cluster.clone(), address)),
+            idle: RefCell::default(),
+            h2: H2Pool::default(),
+            retired: Cell::new(false),
+            avoid_until: Cell::new(None),
+        }
+    }
+
+    /// Closes what is idle and keeps nothing from now on.
+    fn retire(&self) {
+        self.retired.set(true);
+        self.idle.take();
+        self.h2.retire();
+    }
+
+    pub(crate) fn note_connected(&self) {
+        self.avoid_until.set(None);
+    }
+
+    pub(crate) fn note_connect_failure(&self) {
+        self.avoid_until.set(Some(Instant::now() + AVOID_AFTER_CONNECT_FAILURE));
+    }
+
+    fn is_avoided(&self) -> bool {
+        self.avoid_until.get().is_some_and(|until| Instant::now() < until)
+    }
+}
+
+impl ClusterState {
+    /// An endpoint by the cluster's policy, rather not one that was `tried` or could not be connected to just now.
+    pub(crate) fn choose(&self, hash: Option<u64>, tried: &[SocketAddr]) -> Option<Rc<EndpointState>> {
+        let groups = &self.compiled.groups;
+        let usable = |endpoint: &&Rc<EndpointState>| !endpoint.is_avoided() && !tried.contains(&endpoint.address);
+        let found = groups.iter().find_map(|group| {
+            let chosen = (0..CHOICES).map(|nth| self.one(group, hash, nth)).find(usable);
+            chosen.or_else(|| group.members.iter().map(|&member| &self.endpoints[member as usize]).find(usable))
+        });
+        found.or_else(|| Some(self.one(groups.first()?, hash, 0))).cloned()
+    }
+
+    fn one(&self, group: &Group, hash: Option<u64>, nth: usize) -> &Rc<EndpointState> {
+        let member = match self.compiled.config.balance {
+            Balance::RoundRobin => group.in_turn(self.next_turn()),
+            Balance::Random => group.at_random(),
+            Balance::LeastRequest => return self.less_loaded(group),
+            Balance::RingHash if nth > 0 => group.at_random(),
+            Balance::RingHash => group.by_hash(hash.unwrap_or_else(|| fastrand::u64(..))),
+        };
+        &self.endpoints[member as usize]
+    }
+
+    /// The power of two choices (Mitzenmacher, 2001).
+    fn less_loaded(&self, group: &Group) -> &Rc<EndpointState> {
+        let endpoint = |member: u32| &self.endpoints[member as usize];
+        let (first, second) = (endpoint(group.at_random()), endpoint(group.at_random()));
+        if second.stats.active.get() < first.stats.active.get() { second } else { first }
+    }
+
+    fn next_turn(&self) -> usize {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn
+    }
+}
+
+/// The clusters of a snapshot. What a worker had before goes on: pools, counters, turns. Endpoints that are gone retire.
+pub(crate) fn build_clusters(
+    snapshot: &Snapshot,
+    before: &[Rc<ClusterState>],
+    stats: &WorkerStats,
+) -> Vec<Rc<ClusterState>> {
+    let before: HashMap<&str, &Rc<ClusterState>> = before.iter().map(|state| (&*state.compiled.name, state)).collect();
+    let build = |compiled: &Arc<CompiledCluster>| Rc::new(carry_over(compiled, before.get(&*compiled.name).copied()));
+    let clusters: Vec<_> = snapshot.clusters.iter().map(build).collect();
+    retire_missing(before.into_values(), &clusters);
+    let endpoints = clusters.iter().flat_map(|cluster| &cluster.endpoints).map(|endpoint| endpoint.stats.clone());
+    stats.set_upstreams(clusters.iter().map(|cluster| cluster.stats.clone()).collect(), endpoints.collect());
+    clusters
+}
+
+fn carry_over(compiled: &Arc<CompiledCluster>, before: Option<&Rc<ClusterState>>) -> ClusterState {
+    // A changed protocol makes pooled connections useless, so nothing but the counters is kept then.
+    let same = before.filter(|before| before.compiled.config.protocol == compiled.config.protocol);
+    let known: HashMap<SocketAddr, &Rc<EndpointState>> =
+        same.iter().flat_map(|before| &before.endpoints).map(|endpoint| (endpoint.address, endpoint)).collect();
+    let endpoint = |address: SocketAddr| match known.get(&address) {
+        Some(endpoint) => (*endpoint).clone(),
+        None => Rc::new(EndpointState::new(&compiled.name, address)),
+    };
+    let stats = before.map(|before| before.stats.clone());
+    ClusterState {
+        endpoints: compiled.config.endpoints.iter().map(|config| endpoint(config.address)).collect(),
+        stats: stats.unwrap_or_else(|| Arc::new(ClusterStats::new(compiled.name.clone()))),
+        freed: before.map(|before| before.freed.clone()).unwrap_or_default(),
+        // Workers and proxies start at different places, or all would begin with the same endpoint.
+        turn: Cell::new(before.map_or_else(|| fastrand::usize(..1 << 16), |before| before.turn.get())),
+        compiled: compiled.clone(),
+    }
+}
+
+fn retire_missing<'a>(before: impl Iterator<Item = &'a Rc<ClusterState>>, now: &[Rc<ClusterState>]) {
+    let kept: std::collections::HashSet<*const EndpointState> =
+        now.iter().flat_map(|cluster| &cluster.endpoints).map(Rc::as_ptr).collect();
+    let gone = before.flat_map(|cluster| &cluster.endpoints).filter(|endpoint| !kept.contains(&Rc::as_ptr(endpoint)));
+    gone.for_each(|endpoint| endpoint.retire());
+}

@@ -1,0 +1,155 @@
+//! HTTP/2 connections to endpoints: few, each carrying many requests.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+
+use super::cluster::{ClusterState, EndpointState, OpenConnection};
+use super::pool::{AcquireError, open_stream};
+use crate::io::{Buf, Prefixed};
+use crate::stats::Refusal;
+
+/// Requests put on a connection before another is opened, if the peer allows more.
+const STREAMS_PER_CONNECTION: usize = 100;
+/// Connections per endpoint and worker; beyond, requests queue inside them.
+const MAX_CONNECTIONS: usize = 16;
+/// Flow-control windows offered to peers (bytes): what a stream and a connection may have in flight towards us.
+pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Largest header list taken from a peer (bytes).
+pub(crate) const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+
+/// The connections to one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct H2Pool {
+    connections: RefCell<Vec<Rc<H2Connection>>>,
+    /// Held while one is opened, so that a burst of requests opens one and not as many as it has requests.
+    opening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct H2Connection {
+    send: SendRequest<Bytes>,
+    /// Requests on it.
+    active: Cell<usize>,
+    idle_since: Cell<Instant>,
+    /// It takes no more requests.
+    gone: Cell<bool>,
+}
+
+/// A place on a connection, for one request.
+#[derive(Debug)]
+pub(crate) struct H2Lease {
+    /// Ready to send a request.
+    pub(crate) send: SendRequest<Bytes>,
+    connection: Rc<H2Connection>,
+}
+
+impl Drop for H2Lease {
+    fn drop(&mut self) {
+        self.connection.active.set(self.connection.active.get() - 1);
+        self.connection.idle_since.set(Instant::now());
+    }
+}
+
+impl H2Lease {
+    fn new(connection: &Rc<H2Connection>) -> Self {
+        connection.active.set(connection.active.get() + 1);
+        H2Lease { send: connection.send.clone(), connection: connection.clone() }
+    }
+
+    /// The connection turned out not to take requests any more.
+    pub(crate) fn note_gone(&self) {
+        self.connection.gone.set(true);
+    }
+}
+
+impl H2Pool {
+    /// The least loaded connection that has room.
+    fn best(&self, limit: usize) -> Option<H2Lease> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| !connection.gone.get());
+        let least = connections.iter().min_by_key(|connection| connection.active.get())?;
+        let has_room = least.active.get() < limit || connections.len() >= MAX_CONNECTIONS;
+        has_room.then(|| H2Lease::new(least))
+    }
+
+    /// Takes no more requests; what is in flight finishes, then the connections close.
+    pub(super) fn retire(&self) {
+        self.connections.take();
+    }
+
+    /// Lets go of connections that have been idle for too long.
+    pub(crate) fn sweep(&self, now: Instant, timeout: Duration) {
+        let idle = |connection: &H2Connection| {
+            connection.active.get() == 0 && now.duration_since(connection.idle_since.get()) >= timeout
+        };
+        self.connections.borrow_mut().retain(|connection| !connection.gone.get() && !idle(connection));
+    }
+}
+
+/// A place on a connection to the endpoint, which is ready to take a request.
+pub(crate) async fn acquire_h2(
+    cluster: &Rc<ClusterState>,
+    endpoint: &Rc<EndpointState>,
+) -> Result<H2Lease, AcquireError> {
+    for _ in 0..=MAX_CONNECTIONS {
+        let mut lease = match endpoint.h2.best(STREAMS_PER_CONNECTION) {
+            Some(lease) => lease,
+            None => open_one(cluster, endpoint).await?,
+        };
+        match poll_fn(|cx| lease.send.poll_ready(cx)).await {
+            Ok(()) => return Ok(lease),
+            Err(_) => lease.note_gone(),
+        }
+    }
+    Err(AcquireError::Connect(std::io::ErrorKind::ConnectionReset.into()))
+}
+
+async fn open_one(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> Result<H2Lease, AcquireError> {
+    let _opening = endpoint.h2.opening.lock().await;
+    if let Some(lease) = endpoint.h2.best(STREAMS_PER_CONNECTION) {
+        return Ok(lease);
+    }
+    if cluster.stats.connections.get() >= cluster.compiled.config.limits.max_connections as u64 {
+        return Err(AcquireError::Refused(Refusal::Pending));
+    }
+    let connection = handshake(cluster, endpoint).await.map_err(AcquireError::Connect)?;
+    if !endpoint.retired.get() {
+        endpoint.h2.connections.borrow_mut().push(connection.clone());
+    }
+    Ok(H2Lease::new(&connection))
+}
+
+async fn handshake(cluster: &ClusterState, endpoint: &EndpointState) -> std::io::Result<Rc<H2Connection>> {
+    let (stream, open) = open_stream(cluster, endpoint).await?;
+    let timeout = Duration::from_millis(cluster.compiled.config.connect_timeout_ms);
+    let mut builder = h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES);
+    let handshake = builder.handshake(Prefixed::new(Buf::default(), stream));
+    let (send, driver) = tokio::time::timeout(timeout, handshake).await?.map_err(std::io::Error::other)?;
+    let connection = Rc::new(H2Connection {
+        send,
+        active: Cell::new(0),
+        idle_since: Cell::new(Instant::now()),
+        gone: Cell::new(false),
+    });
+    let watched = Rc::downgrade(&connection);
+    tokio::task::spawn_local(async move {
+        // How it ended shows on the requests it carried.
+        let _ = driver.await;
+        drop(open);
+        if let Some(connection) = watched.upgrade() {
+            connection.gone.set(true);
+        }
+    });
+    Ok(connection)
+}

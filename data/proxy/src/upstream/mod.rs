@@ -1,0 +1,13 @@
+//! Towards endpoints: choosing one, connections to it, further attempts.
+//!
+//! All of it belongs to one worker; nothing is shared with others but counters that are read elsewhere.
+
+mod cluster;
+mod h2;
+mod pool;
+mod retry;
+
+pub(crate) use self::h2::{H2Lease, acquire_h2};
+pub(crate) use cluster::{ClusterState, EndpointState, InFlight, build_clusters};
+pub(crate) use pool::{AcquireError, Lease, acquire, try_idle};
+pub(crate) use retry::{Again, Attempts, Failure};

@@ -1,0 +1,120 @@
+//! HTTP/1 connections: taken from the pool or opened, and given back.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::cluster::{ClusterState, EndpointState, Idle, OpenConnection};
+use crate::io::{Stream, connect};
+use crate::stats::{Held, Refusal};
+
+/// A connection to an endpoint, for one request.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) stream: Stream,
+    pub(crate) endpoint: Rc<EndpointState>,
+    /// It carried a request before: its peer may have closed it meanwhile.
+    pub(crate) reused: bool,
+    cluster: Rc<ClusterState>,
+    open: OpenConnection,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum AcquireError {
+    /// A limit was reached.
+    Refused(Refusal),
+    /// The endpoint did not take the connection.
+    Connect(std::io::Error),
+}
+
+impl Lease {
+    /// Puts the connection back for the next request, unless its endpoint is gone or enough are idle.
+    pub(crate) fn give_back(self) {
+        let Lease { stream, endpoint, cluster, open, .. } = self;
+        let mut idle = endpoint.idle.borrow_mut();
+        if !endpoint.retired.get() && idle.len() < cluster.compiled.config.limits.max_idle_per_endpoint {
+            idle.push(Idle { stream, open, since: Instant::now() });
+            drop(idle);
+            if cluster.stats.pending.get() > 0 {
+                cluster.freed.notify_one();
+            }
+        }
+    }
+}
+
+/// An idle connection to the endpoint, if there is a usable one; the last used comes first.
+pub(crate) fn try_idle(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> Option<Lease> {
+    loop {
+        let mut idle = endpoint.idle.borrow_mut().pop()?;
+        if idle.stream.is_quiet() {
+            let Idle { stream, open, .. } = idle;
+            return Some(Lease { stream, open, endpoint: endpoint.clone(), cluster: cluster.clone(), reused: true });
+        }
+    }
+}
+
+/// A connection to the endpoint: an idle one, a new one, or, at the cluster's limit, the next that becomes free.
+pub(crate) async fn acquire(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> Result<Lease, AcquireError> {
+    loop {
+        if let Some(lease) = try_idle(cluster, endpoint) {
+            return Ok(lease);
+        }
+        let limit = cluster.compiled.config.limits.max_connections as u64;
+        if cluster.stats.connections.get() < limit || evict_idle(cluster) {
+            return open(cluster, endpoint).await;
+        }
+        wait(cluster).await?;
+    }
+}
+
+/// Closes an idle connection to some other endpoint, to make room.
+fn evict_idle(cluster: &ClusterState) -> bool {
+    cluster.endpoints.iter().any(|endpoint| endpoint.idle.borrow_mut().pop().is_some())
+}
+
+async fn wait(cluster: &ClusterState) -> Result<(), AcquireError> {
+    if cluster.stats.pending.get() >= cluster.compiled.config.limits.max_pending as u64 {
+        return Err(AcquireError::Refused(Refusal::Pending));
+    }
+    let _pending = Held::new(&cluster.stats.pending);
+    cluster.freed.notified().await;
+    Ok(())
+}
+
+async fn open(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> Result<Lease, AcquireError> {
+    let (stream, open) = open_stream(cluster, endpoint).await.map_err(AcquireError::Connect)?;
+    Ok(Lease { stream, open, endpoint: endpoint.clone(), cluster: cluster.clone(), reused: false })
+}
+
+/// Connects, and counts how it went.
+pub(super) async fn open_stream(
+    cluster: &ClusterState,
+    endpoint: &EndpointState,
+) -> std::io::Result<(Stream, OpenConnection)> {
+    let open = OpenConnection::new(cluster);
+    let timeout = Duration::from_millis(cluster.compiled.config.connect_timeout_ms);
+    match connect(endpoint.address, timeout).await {
+        Ok(stream) => {
+            cluster.stats.connects.inc();
+            endpoint.note_connected();
+            Ok((stream, open))
+        }
+        Err(error) => {
+            cluster.stats.connect_failures.inc();
+            endpoint.note_connect_failure();
+            Err(error)
+        }
+    }
+}
+
+impl ClusterState {
+    /// Closes connections that have been idle for too long or that the peer has closed.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let timeout = Duration::from_millis(self.compiled.config.limits.idle_timeout_ms);
+        for endpoint in &self.endpoints {
+            let keep = |idle: &mut Idle| now.duration_since(idle.since) < timeout && idle.stream.is_quiet();
+            endpoint.idle.borrow_mut().retain_mut(keep);
+            endpoint.h2.sweep(now, timeout);
+        }
+    }
+}

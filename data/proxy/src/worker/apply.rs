@@ -1,0 +1,103 @@
+//! Switching a worker to a new snapshot.
+
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Worker;
+use super::connections;
+use super::view::{ListenerState, ListenerView, View};
+use crate::io::Listener;
+use crate::snapshot::{CompiledListener, Snapshot};
+use crate::stats::Fault;
+use crate::upstream::build_clusters;
+
+/// After an error of `accept` (out of descriptors, say), it is tried again after this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A snapshot and the sockets of the listeners that are new in it.
+#[derive(Debug)]
+pub(crate) struct Update {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) sockets: Vec<NewSocket>,
+}
+
+/// A socket bound for this worker.
+#[derive(Debug)]
+pub(crate) struct NewSocket {
+    pub(crate) listener: Arc<str>,
+    pub(crate) socket: TcpListener,
+    pub(crate) inherited: bool,
+}
+
+impl Worker {
+    /// From here on every request that begins is served by the new snapshot.
+    pub(super) fn apply(self: &Rc<Self>, update: Update) {
+        let clusters = build_clusters(&update.snapshot, &self.view.borrow().clusters, &self.stats);
+        let view = Rc::new(View { snapshot: update.snapshot, clusters });
+        self.view.replace(view.clone());
+        for listener in &view.snapshot.listeners {
+            if let Some(state) = self.listeners.borrow().get(&listener.name) {
+                state.set_view(Rc::new(ListenerView::new(listener.clone(), view.clone())));
+            }
+        }
+        for socket in update.sockets {
+            self.open(&view, socket);
+        }
+        self.retire_missing(&view.snapshot.listeners);
+    }
+
+    /// Accepts on a new socket; one that the listener had before is retired.
+    fn open(self: &Rc<Self>, view: &Rc<View>, socket: NewSocket) {
+        let compiled = view.snapshot.listeners.iter().find(|listener| listener.name == socket.listener);
+        let (Some(compiled), Ok(listener)) = (compiled, Listener::new(socket.socket)) else {
+            self.stats.fault(Fault::Accept);
+            return;
+        };
+        let listener_view = Rc::new(ListenerView::new(compiled.clone(), view.clone()));
+        let state = Rc::new(ListenerState::new(listener_view, listener, socket.inherited));
+        let task = tokio::task::spawn_local(accept(self.clone(), state.clone()));
+        state.accepting.replace(Some(task.abort_handle()));
+        if let Some(before) = self.listeners.borrow_mut().insert(socket.listener, state) {
+            self.retire(&before);
+        }
+    }
+
+    fn retire_missing(self: &Rc<Self>, now: &[Arc<CompiledListener>]) {
+        let mut listeners = self.listeners.borrow_mut();
+        let gone = |state: &Rc<ListenerState>| !now.iter().any(|listener| listener.name == state.view().compiled.name);
+        let gone: Vec<_> = listeners.extract_if(|_, state| gone(state)).map(|(_, state)| state).collect();
+        drop(listeners);
+        gone.iter().for_each(|state| self.retire(state));
+    }
+
+    fn retire(self: &Rc<Self>, state: &Rc<ListenerState>) {
+        self.stop_accepting(state);
+        state.retired.set(true);
+        self.connections.wake_all();
+    }
+
+    /// Connections which the kernel has completed already would be reset with the socket, so they are taken first. An
+    /// inherited socket stays open elsewhere, and they wait there.
+    pub(super) fn stop_accepting(self: &Rc<Self>, state: &Rc<ListenerState>) {
+        state.stop_accepting();
+        while let Some((stream, peer)) = (!state.inherited).then(|| state.listener.accept_waiting()).flatten() {
+            connections::start(self, state, stream, peer);
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, state: Rc<ListenerState>) {
+    let listener = state.listener.clone();
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => connections::start(&worker, &state, stream, peer),
+            Err(error) => {
+                tracing::warn!(listener = %state.view().compiled.name, %error, "cannot accept");
+                worker.stats.fault(Fault::Accept);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A worker's open connections, so that they can be told to go.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::Worker;
+use super::view::ListenerState;
+use crate::io::{Stream, Timer};
+use crate::stats::Fault;
+
+/// A caller's connection while it is served.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) listener: Rc<ListenerState>,
+    pub(crate) control: Rc<Control>,
+    pub(crate) stream: Stream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) timer: Timer,
+}
+
+impl Connection {
+    /// True once the connection is to end with the answer in hand.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.worker.is_draining() || self.listener.retired.get()
+    }
+}
+
+/// What a connection can be told from outside. It is polled by its own task alone, so a waker set once stays right.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    waker: RefCell<Option<Waker>>,
+    abort: RefCell<Option<AbortHandle>>,
+    busy: Cell<bool>,
+}
+
+impl Control {
+    /// Asks to be woken when the worker changes its phase.
+    pub(crate) fn listen(&self, waker: &Waker) {
+        let mut current = self.waker.borrow_mut();
+        if !current.as_ref().is_some_and(|current| current.will_wake(waker)) {
+            *current = Some(waker.clone());
+        }
+    }
+
+    /// Notes whether a request is on the connection.
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.busy.set(busy);
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    open: RefCell<Vec<Weak<Control>>>,
+    count: Cell<usize>,
+    /// Told when the last one is gone.
+    none_left: Notify,
+}
+
+impl Connections {
+    pub(crate) fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Lets each look at the worker's phase.
+    pub(crate) fn wake_all(&self) {
+        for control in self.all() {
+            control.wake();
+        }
+    }
+
+    /// Cuts each; the number of those that carried a request.
+    pub(crate) fn abort_all(&self) -> usize {
+        let all = self.all();
+        for control in &all {
+            if let Some(abort) = control.abort.take() {
+                abort.abort();
+            }
+        }
+        all.iter().filter(|control| control.busy.get()).count()
+    }
+
+    /// Resolves when there is none.
+    pub(crate) async fn none(&self) {
+        while self.count.get() > 0 {
+            self.none_left.notified().await;
+        }
+    }
+
+    fn all(&self) -> Vec<Rc<Control>> {
+        self.open.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn add(&self, control: &Rc<Control>) {
+        let mut open = self.open.borrow_mut();
+        // Entries of connections that are gone are cleared when they are half of all: constant cost on average.
+        if open.len() > 64 && open.len() > 2 * self.count.get() {
+            open.retain(|control| control.strong_count() > 0);
+        }
+        open.push(Rc::downgrade(control));
+        self.count.set(self.count.get() + 1);
+    }
+
+    fn remove(&self) {
+        self.count.set(self.count.get() - 1);
+        if self.count.get() == 0 {
+            self.none_left.notify_one();
+        }
+    }
+}
+
+/// Counts a connection as open; dropped while its task panics, it counts the panic.
+struct Open {
+    worker: Rc<Worker>,
+    listener: Rc<ListenerState>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.stats.active_connections.dec();
+        self.listener.connections.set(self.listener.connections.get() - 1);
+        self.worker.connections.remove();
+        if std::thread::panicking() {
+            self.worker.stats.fault(Fault::Panic);
+        }
+    }
+}
+
+/// Serves a connection in a task of its own, unless its listener has as many as it may.
+pub(super) fn start(worker: &Rc<Worker>, listener: &Rc<ListenerState>, stream: Stream, peer: SocketAddr) {
+    let limit = listener.view().compiled.config.limits.max_connections;
+    worker.stats.connections.inc();
+    if listener.connections.get() >= limit {
+        super::count_refusal(worker, crate::stats::Refusal::Connections);
+        return;
+    }
+    listener.connections.set(listener.connections.get() + 1);
+    worker.stats.active_connections.inc();
+    let control = Rc::new(Control::default());
+    worker.connections.add(&control);
+    let open = Open { worker: worker.clone(), listener: listener.clone() };
+    let connection = Connection {
+        worker: worker.clone(),
+        listener: listener.clone(),
+        control: control.clone(),
+        stream,
+        peer,
+        timer: Timer::new(),
+    };
+    let task = tokio::task::spawn_local(async move {
+        let _open = open;
+        crate::serve::serve(connection).await;
+    });
+    control.abort.replace(Some(task.abort_handle()));
+}

@@ -1,0 +1,113 @@
+//! A snapshot as one worker serves it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use crate::io::Listener;
+use crate::snapshot::{CompiledListener, RouteEntry, RouteId, Snapshot, Target};
+use crate::stats::{Series, SeriesKey, WorkerStats, direction_label};
+use crate::upstream::ClusterState;
+
+/// The snapshot in force and this worker's state of its clusters.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) clusters: Vec<Rc<ClusterState>>,
+}
+
+/// A listener in a view. A request keeps the one it began with.
+#[derive(Debug)]
+pub(crate) struct ListenerView {
+    pub(crate) compiled: Arc<CompiledListener>,
+    pub(crate) view: Rc<View>,
+    series: RefCell<Vec<Option<Arc<Series>>>>,
+}
+
+/// A listener of one worker, over all snapshots that have it.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    current: RefCell<Rc<ListenerView>>,
+    pub(crate) listener: Rc<Listener>,
+    /// The socket was inherited, and so outlives this process.
+    pub(crate) inherited: bool,
+    pub(crate) accepting: RefCell<Option<AbortHandle>>,
+    pub(crate) connections: Cell<usize>,
+    /// Taken out of the configuration: its connections go after what they carry.
+    pub(crate) retired: Cell<bool>,
+}
+
+impl ListenerState {
+    pub(crate) fn new(view: Rc<ListenerView>, listener: Listener, inherited: bool) -> Self {
+        ListenerState {
+            current: RefCell::new(view),
+            listener: Rc::new(listener),
+            inherited,
+            accepting: RefCell::default(),
+            connections: Cell::new(0),
+            retired: Cell::new(false),
+        }
+    }
+
+    /// How the listener is configured now.
+    #[inline]
+    pub(crate) fn view(&self) -> Rc<ListenerView> {
+        self.current.borrow().clone()
+    }
+
+    pub(crate) fn set_view(&self, view: Rc<ListenerView>) {
+        self.current.replace(view);
+    }
+
+    /// Takes no more connections.
+    pub(crate) fn stop_accepting(&self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+        }
+    }
+}
+
+impl ListenerView {
+    pub(crate) fn new(compiled: Arc<CompiledListener>, view: Rc<View>) -> Self {
+        let series = match compiled.target {
+            Target::Router(router) => view.snapshot.routers[router].series,
+            Target::Cluster(_) => 1,
+        };
+        ListenerView { compiled, view, series: RefCell::new(vec![None; series]) }
+    }
+
+    /// A route of this listener's table.
+    pub(crate) fn route(&self, id: RouteId) -> Option<&RouteEntry> {
+        match self.compiled.target {
+            Target::Router(router) => Some(self.view.snapshot.routers[router].route(id)),
+            Target::Cluster(_) => None,
+        }
+    }
+
+    /// Counts a finished request. The series is looked up by its labels once, then by its place.
+    #[inline]
+    pub(crate) fn record(&self, stats: &WorkerStats, place: usize, labels: Labels<'_>, status: u16, micros: u64) {
+        let mut series = self.series.borrow_mut();
+        let Some(slot) = series.get_mut(place) else { return };
+        let series = slot.get_or_insert_with(|| stats.series(self.key(labels)));
+        series.record(status, micros);
+    }
+
+    fn key(&self, labels: Labels<'_>) -> SeriesKey {
+        SeriesKey {
+            listener: self.compiled.name.clone(),
+            direction: direction_label(self.compiled.config.direction),
+            route: labels.route.cloned().unwrap_or_default(),
+            cluster: labels.cluster.cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// Labels of a series, as far as they apply.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Labels<'a> {
+    pub(crate) route: Option<&'a Arc<str>>,
+    pub(crate) cluster: Option<&'a Arc<str>>,
+}
