@@ -269,8 +269,11 @@ impl Session {
         let asked = self.of(Type::Endpoints).names.iter().filter(|name| !wanted.contains_key(*name));
         let asked: Vec<Arc<str>> = asked.cloned().collect();
         for name in asked {
-            let Some(cluster) = self.node.named(&self.world, Type::Cluster, &name) else { continue };
-            self.of_mut(Type::Cluster).learn(&[cluster], &[]);
+            let (app, group) = names::split_cluster(&name);
+            if names::is_app(app) {
+                let cluster = self.world.app(app).cluster(group);
+                self.of_mut(Type::Cluster).learn(&[cluster], &[]);
+            }
         }
     }
 

@@ -542,7 +542,7 @@ fn take(step: &Step, store: &mut Store, clients: &mut [Client]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..Default::default() })]
 
     /// Whatever happens: in the end both variants have exactly what the world says, and on the way there no route ever
     /// led to a cluster that was missing.
