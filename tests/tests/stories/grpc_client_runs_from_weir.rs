@@ -29,7 +29,7 @@ const STOCK_SPEAKS_GRPC: &str = "
 apiVersion: weir.dev/v1
 kind: App
 metadata: { name: stock }
-spec: { protocol: Grpc }
+spec: { protocol: grpc }
 ";
 
 struct Client {
