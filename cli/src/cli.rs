@@ -63,7 +63,6 @@ Exit codes:
 #[command(
     name = "weir",
     version,
-    about,
     help_template = HELP,
     after_help = AFTER,
     max_term_width = 110,

@@ -1,6 +1,6 @@
 //! `weir control`: the control plane in the foreground.
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +24,8 @@ Examples:
   weir control --insecure-loopback               no token for programs on this machine: for trying things out
   pass weir/admin | weir control --admin-token-stdin
 
-The token is shown once and stored only as a hash. `weir login` remembers it for the other commands.
+The first token is printed once to standard output and stored only as a hash; `weir login` remembers it for the other
+commands. Under systemd, where the output is a log, it must be chosen: WEIR_ADMIN_TOKEN or --admin-token-stdin.
 It stops on SIGTERM and SIGINT; proxies serve on meanwhile with what they have.")]
 pub struct Args {
     /// Folder for the database and the instances' files; made if it is not there.
@@ -88,9 +89,15 @@ fn config(args: Args) -> Result<Config, Failure> {
         xds: args.xds,
         storage: if args.in_memory { Storage::Memory } else { Storage::Sqlite },
         admin_token,
+        may_mint_admin: !output_is_a_log(),
         insecure_loopback: args.insecure_loopback,
         supervisor,
     })
+}
+
+/// Under a service manager standard output is a log, and no log shall hold a token.
+fn output_is_a_log() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some() && !io::stdout().is_terminal()
 }
 
 fn from_stdin() -> Result<String, Failure> {
@@ -101,6 +108,9 @@ fn from_stdin() -> Result<String, Failure> {
 
 async fn serve(config: Config) -> Outcome {
     let insecure = config.insecure_loopback;
+    if !(config.api.ip().is_loopback() && config.xds.ip().is_loopback()) {
+        tracing::warn!("it listens beyond this machine, and tokens travel there in the clear: use a network you trust");
+    }
     let mut server = Server::start(config).await.map_err(|error| Failure::new(error.to_string()))?;
     greet(&server, insecure);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -109,7 +119,12 @@ async fn serve(config: Config) -> Outcome {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
     };
-    server.stop().await;
+    // A second signal does not wait for what is still open.
+    tokio::select! {
+        () = server.stop() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     match broken {
         Some(broken) => Err(Failure::new(broken)),
         None => Ok(ExitCode::SUCCESS),

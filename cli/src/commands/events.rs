@@ -10,7 +10,7 @@ use tokio::time::{Duration, sleep};
 use crate::cli::Connection;
 use crate::client::{BASE, Client};
 use crate::failure::{Failure, Outcome, UNREACHABLE};
-use crate::output::table::{Cell, Mood, Table};
+use crate::output::table::{Cell, Lines, Mood, Table};
 use crate::output::{Format, pretty, terminal_width, time, yaml};
 use crate::target::single;
 
@@ -18,6 +18,9 @@ use crate::target::single;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Most events asked for at once.
 const MOST: usize = 1000;
+
+/// Headers, and first widths where lines come one at a time.
+const COLUMNS: [(&str, usize); 5] = [("TIME", 8), ("TYPE", 7), ("ABOUT", 24), ("REASON", 14), ("MESSAGE", 0)];
 
 /// Arguments of `weir events`.
 #[derive(Debug, clap::Args)]
@@ -55,9 +58,10 @@ pub struct Args {
 pub async fn main(args: Args) -> Outcome {
     let client = Client::new(&args.connection)?;
     let found = fetch(&client, &args, usize::from(args.limit)).await?;
-    show(&found, &args)?;
     if args.follow {
         follow(&client, &args, found).await?;
+    } else {
+        show(&found, &args)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -75,8 +79,13 @@ async fn fetch(client: &Client, args: &Args, limit: usize) -> Result<Vec<Value>,
     Ok(items)
 }
 
-async fn follow(client: &Client, args: &Args, shown: Vec<Value>) -> Result<(), Failure> {
-    let mut seen: HashSet<String> = shown.iter().map(Value::to_string).collect();
+async fn follow(client: &Client, args: &Args, first: Vec<Value>) -> Result<(), Failure> {
+    let mut lines = Lines::new(&COLUMNS);
+    if matches!(args.output, Format::Table | Format::Wide) {
+        println!("{}", lines.next(COLUMNS.map(|(header, _)| Cell::from(header)), terminal_width()));
+    }
+    show_lines(&first, args, &mut lines)?;
+    let mut seen: HashSet<String> = first.iter().map(Value::to_string).collect();
     loop {
         sleep(PERIOD).await;
         let found = match fetch(client, args, MOST).await {
@@ -85,39 +94,35 @@ async fn follow(client: &Client, args: &Args, shown: Vec<Value>) -> Result<(), F
         };
         let now: HashSet<String> = found.iter().map(Value::to_string).collect();
         let new: Vec<Value> = found.into_iter().filter(|event| !seen.contains(&event.to_string())).collect();
-        show_lines(&new, args)?;
+        show_lines(&new, args, &mut lines)?;
         seen = now;
     }
 }
 
 fn show(found: &[Value], args: &Args) -> Result<(), Failure> {
     match args.output {
-        Format::Json if !args.follow => println!("{}", pretty(&serde_json::json!({"items": found}))),
+        Format::Json => println!("{}", pretty(&serde_json::json!({"items": found}))),
         Format::Table if args.audit => audit(found, terminal_width()),
         Format::Wide if args.audit => audit(found, None),
         Format::Table => print(found),
         Format::Wide => print!("{}", table(found).render(None)),
-        _ => show_lines(found, args)?,
+        Format::Yaml | Format::Name => show_lines(found, args, &mut Lines::new(&COLUMNS))?,
     }
     Ok(())
 }
 
 /// One by one, as they come.
-fn show_lines(found: &[Value], args: &Args) -> Result<(), Failure> {
+fn show_lines(found: &[Value], args: &Args, lines: &mut Lines) -> Result<(), Failure> {
     for event in found {
         match args.output {
             Format::Json => println!("{event}"),
             Format::Yaml => print!("---\n{}", yaml(event)?),
             Format::Name => println!("{}", about(event)),
-            Format::Table | Format::Wide => print!("{}", without_header(&table(std::slice::from_ref(event)))),
+            Format::Table => println!("{}", lines.next(cells(event), terminal_width())),
+            Format::Wide => println!("{}", lines.next(cells(event), None)),
         }
     }
     Ok(())
-}
-
-fn without_header(table: &Table) -> String {
-    let text = table.render(terminal_width());
-    text.split_once('\n').map(|(_, rows)| rows.to_owned()).unwrap_or_default()
 }
 
 /// A table of events that fits the terminal.
@@ -129,16 +134,17 @@ pub fn print(found: &[Value]) {
 }
 
 fn table(found: &[Value]) -> Table {
-    let now = Timestamp::now();
-    let mut table = Table::new(["TIME", "TYPE", "ABOUT", "REASON", "MESSAGE"]);
-    for event in found {
-        let field = |name: &str| event[name].as_str().unwrap_or_default();
-        let mood = if field("type") == "Warning" { Mood::Busy } else { Mood::Plain };
-        let kind = Cell { text: field("type").to_owned(), mood };
-        let time = time::clock(&event["time"], now);
-        table.row([time.into(), kind, about(event).into(), field("reason").into(), field("message").into()]);
-    }
+    let mut table = Table::new(COLUMNS.map(|(header, _)| header));
+    found.iter().for_each(|event| table.row(cells(event)));
     table
+}
+
+fn cells(event: &Value) -> [Cell; 5] {
+    let field = |name: &str| event[name].as_str().unwrap_or_default();
+    let mood = if field("type") == "Warning" { Mood::Busy } else { Mood::Plain };
+    let kind = Cell { text: field("type").to_owned(), mood };
+    let time = time::clock(&event["time"], Timestamp::now());
+    [time.into(), kind, about(event).into(), field("reason").into(), field("message").into()]
 }
 
 fn audit(found: &[Value], width: Option<usize>) {

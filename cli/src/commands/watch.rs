@@ -1,18 +1,22 @@
 //! `weir watch`, and `weir get --watch`.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
 use crate::cli::Connection;
 use crate::client::Client;
 use crate::failure::{Failure, Outcome, UNREACHABLE};
-use crate::output::table::{self, Cell, Mood};
+use crate::output::table::{Cell, Lines, Mood};
 use crate::output::{Format, columns, terminal_width, time, yaml};
 use crate::target::{Target, called, single, targets};
 
 /// Between two attempts to reach a control plane that has gone away.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// First widths of the columns; they grow with what comes.
+const NAME_WIDTH: usize = 20;
+const CELL_WIDTH: usize = 8;
 
 /// Arguments of `weir watch`.
 #[derive(Debug, clap::Args)]
@@ -49,9 +53,7 @@ pub async fn main(args: Args) -> Outcome {
 
 /// Prints a line per change until interrupted; comes back after a restart of the control plane.
 pub async fn follow(client: &Client, target: &Target, selector: &str, prefix: &str, format: Format) -> Outcome {
-    if matches!(format, Format::Table | Format::Wide) {
-        println!("TIME      EVENT     {}", columns::header(target.kind).join("  "));
-    }
+    let mut printer = Printer::new(target, format);
     let mut position = None;
     loop {
         let mut query = vec![("labelSelector", selector.to_owned())];
@@ -59,7 +61,7 @@ pub async fn follow(client: &Client, target: &Target, selector: &str, prefix: &s
             query.push(("prefix", prefix.to_owned()));
         }
         query.extend(position.map(|version: u64| ("resourceVersion", version.to_string())));
-        let each = |line: Value| step(&line, &mut position, format);
+        let each = |line: Value| step(&line, &mut position, &mut printer);
         match client.watch(&target.path(), &query, each).await {
             Ok(()) => {}
             Err(failure) if failure.status == Some(410) => position = None,
@@ -70,7 +72,7 @@ pub async fn follow(client: &Client, target: &Target, selector: &str, prefix: &s
 }
 
 /// Takes one line of the stream; false: come again.
-fn step(line: &Value, position: &mut Option<u64>, format: Format) -> Result<bool, Failure> {
+fn step(line: &Value, position: &mut Option<u64>, printer: &mut Printer) -> Result<bool, Failure> {
     let (event, object) = (line["type"].as_str().unwrap_or_default(), &line["object"]);
     if event == "ERROR" {
         if object["code"] == 410 {
@@ -85,29 +87,53 @@ fn step(line: &Value, position: &mut Option<u64>, format: Format) -> Result<bool
         }
     }
     if event != "BOOKMARK" {
-        show(event, object, format)?;
+        printer.show(event, object)?;
     }
     Ok(true)
 }
 
-fn show(event: &str, object: &Value, format: Format) -> Result<(), Failure> {
-    match format {
-        Format::Json => println!("{}", serde_json::json!({"type": event, "object": object})),
-        Format::Yaml => print!("---\n{}", yaml(object)?),
-        Format::Name => println!("{event} {}", called(object)),
-        Format::Table | Format::Wide => row(event, object),
-    }
-    Ok(())
+/// Prints one line per change.
+struct Printer {
+    format: Format,
+    lines: Lines,
 }
 
-fn row(event: &str, object: &Value) {
-    let now = Timestamp::now();
-    let mood = match event {
-        "ADDED" => Mood::Good,
-        "DELETED" => Mood::Bad,
-        _ => Mood::Plain,
-    };
-    let lead = [Cell::from(time::clock(&Value::from(now.to_string()), now)), Cell { text: event.to_owned(), mood }];
-    let cells = lead.into_iter().chain(columns::row(object));
-    println!("{}", table::one_line(cells, terminal_width()));
+impl Printer {
+    fn new(target: &Target, format: Format) -> Printer {
+        let own = columns::header(target.kind).into_iter();
+        let own = own.enumerate().map(|(index, header)| (header, if index == 0 { NAME_WIDTH } else { CELL_WIDTH }));
+        let columns: Vec<(&str, usize)> = [("TIME", 8), ("EVENT", 8)].into_iter().chain(own).collect();
+        let mut printer = Printer { format, lines: Lines::new(&columns) };
+        if matches!(format, Format::Table | Format::Wide) {
+            printer.print(columns.iter().map(|(header, _)| Cell::from(*header)));
+        }
+        printer
+    }
+
+    fn show(&mut self, event: &str, object: &Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => println!("{}", json!({"type": event, "object": object})),
+            Format::Yaml => print!("---\n{}", yaml(object)?),
+            Format::Name => println!("{event} {}", called(object)),
+            Format::Table | Format::Wide => self.row(event, object),
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, event: &str, object: &Value) {
+        let now = Timestamp::now();
+        let mood = match event {
+            "ADDED" => Mood::Good,
+            "DELETED" => Mood::Bad,
+            _ => Mood::Plain,
+        };
+        let time = Cell::from(time::clock(&Value::from(now.to_string()), now));
+        let event = Cell { text: event.to_owned(), mood };
+        self.print([time, event].into_iter().chain(columns::row(object)));
+    }
+
+    fn print(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        let width = if self.format == Format::Wide { None } else { terminal_width() };
+        println!("{}", self.lines.next(cells, width));
+    }
 }

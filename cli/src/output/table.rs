@@ -100,15 +100,27 @@ fn narrow(widths: &mut [usize], over: usize) -> bool {
     true
 }
 
-/// Cells on a line of their own, when the lines to come are not known: rounded up, so that most of them line up.
-pub fn one_line(cells: impl IntoIterator<Item = Cell>, width: Option<usize>) -> String {
-    let cells: Vec<Cell> = cells.into_iter().map(clean).collect();
-    let mut table = Table { header: vec![String::new(); cells.len()], rows: vec![cells] };
-    let widths: Vec<usize> = table.widths(width).into_iter().map(|w| w.next_multiple_of(4)).collect();
-    let fits = width.is_none_or(|room| widths.iter().sum::<usize>() + GAP * widths.len() <= room);
-    let widths = if fits { widths } else { table.widths(width) };
-    let row = table.rows.pop().unwrap_or_default();
-    line(&row, &widths, color::stdout()).trim_end().to_owned()
+/// Lines that come one at a time: a column is as wide as the widest cell so far.
+#[derive(Debug)]
+pub struct Lines {
+    widths: Vec<usize>,
+}
+
+impl Lines {
+    /// Columns under these headers, at least so wide each.
+    pub fn new(columns: &[(&str, usize)]) -> Lines {
+        Lines { widths: columns.iter().map(|(header, width)| (*width).max(header.chars().count())).collect() }
+    }
+
+    /// The next line, without a line break; cut to `width` where given.
+    pub fn next(&mut self, cells: impl IntoIterator<Item = Cell>, width: Option<usize>) -> String {
+        let cells: Vec<Cell> = cells.into_iter().map(clean).collect();
+        for (width, cell) in self.widths.iter_mut().zip(&cells) {
+            *width = (*width).max(cell.text.chars().count());
+        }
+        let table = Table { header: self.widths.iter().map(|w| " ".repeat(*w)).collect(), rows: Vec::new() };
+        line(&cells, &table.widths(width), color::stdout()).trim_end().to_owned()
+    }
 }
 
 fn line(cells: &[Cell], widths: &[usize], paint: Paint) -> String {
@@ -172,6 +184,13 @@ mod tests {
             assert!(text.lines().all(|l| l.chars().count() <= width), "{width}: {text}");
         }
         assert!(sample().paint(Some(30), Paint::PLAIN).contains('…'));
+    }
+
+    #[test]
+    fn lines_learn_their_widths() {
+        let mut lines = Lines::new(&[("A", 3), ("B", 0)]);
+        let mut next = |a: &str| lines.next([a.into(), "x".into()], None);
+        assert_eq!([next("1"), next("12345"), next("1")], ["1    x", "12345  x", "1      x"]);
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub(crate) async fn settle_admin(
     if config.insecure_loopback || tokens.iter().any(|token| token.spec.role == TokenRole::Admin) {
         return Ok(None);
     }
+    if !config.may_mint_admin {
+        return Err(StartError::NoAdmin);
+    }
     let token = mint()?;
     put(store, ADMIN, "user/admin", TokenRole::Admin, &token).await?;
     Ok(Some(token))

@@ -22,6 +22,8 @@ pub struct Config {
     pub storage: Storage,
     /// The administrator's token, if the person who starts it chooses it; otherwise one is made at the first start.
     pub admin_token: Option<String>,
+    /// Without an administrator, one may be made, to be shown once ([`crate::Server::first_admin_token`]).
+    pub may_mint_admin: bool,
     /// Peers on loopback need no token, neither for the API nor to join as a proxy.
     pub insecure_loopback: bool,
     /// The `weir` program that supervises local instances; `None`: this control plane runs no instances.

@@ -46,6 +46,11 @@ pub enum StartError {
     /// The first reads or writes failed.
     #[error("cannot prepare the store: {0}")]
     Prepare(#[from] weir_store::Error),
+    /// The first start needs an administrator's token.
+    #[error(
+        "there is no administrator yet, and no terminal to show a token on; choose one with WEIR_ADMIN_TOKEN or --admin-token-stdin"
+    )]
+    NoAdmin,
     /// A token that was given is not acceptable.
     #[error("the administrator's token {0}")]
     Token(String),

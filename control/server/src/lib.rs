@@ -13,6 +13,8 @@ mod explain;
 mod folder;
 mod grpc;
 mod probe;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,22 +60,31 @@ impl Server {
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let folder = folder::open(&config)?;
         let opened = config.storage.open(&config.data).await?;
-        let store = opened.store.clone();
-        let first_admin_token = access::settle_admin(&store, &config).await?;
-        let (api, xds) = (bind("api", config.api).await?, bind("xds", config.xds).await?);
+        match Prepared::new(&opened, &config).await {
+            Ok(prepared) => Server::on(prepared, opened, folder, &config).await,
+            Err(error) => {
+                opened.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn on(
+        prepared: Prepared,
+        opened: Opened,
+        folder: Option<Folder>,
+        config: &Config,
+    ) -> Result<Server, StartError> {
+        let Prepared { first_admin_token, api, xds, addresses } = prepared;
         let (stop, stopped) = watch::channel(false);
-        let base = Base { store, observed: Arc::new(Observed::default()), stopped };
-        let mut server = Server {
-            api: local(&api)?,
-            xds: local(&xds)?,
-            first_admin_token,
-            stop,
-            parts: JoinSet::new(),
-            opened,
-            _folder: folder,
-        };
-        server.start_parts(&base, &config, api, xds).await?;
-        info!(api = %server.api, xds = %server.xds, "the control plane has started");
+        let base = Base { store: opened.store.clone(), observed: Arc::new(Observed::default()), stopped };
+        let (parts, [at_api, at_xds]) = (JoinSet::new(), addresses);
+        let mut server = Server { api: at_api, xds: at_xds, first_admin_token, stop, parts, opened, _folder: folder };
+        if let Err(error) = server.start_parts(&base, config, api, xds).await {
+            server.stop().await;
+            return Err(error);
+        }
+        info!(api = %at_api, xds = %at_xds, "the control plane has started");
         Ok(server)
     }
 
@@ -136,6 +147,23 @@ impl Server {
             }
         }
         self.opened.close().await;
+    }
+}
+
+/// All that can be refused before anything runs.
+struct Prepared {
+    first_admin_token: Option<String>,
+    api: TcpListener,
+    xds: TcpListener,
+    addresses: [SocketAddr; 2],
+}
+
+impl Prepared {
+    async fn new(opened: &Opened, config: &Config) -> Result<Prepared, StartError> {
+        let (api, xds) = (bind("api", config.api).await?, bind("xds", config.xds).await?);
+        let first_admin_token = access::settle_admin(&opened.store, config).await?;
+        let addresses = [local(&api)?, local(&xds)?];
+        Ok(Prepared { first_admin_token, api, xds, addresses })
     }
 }
 
