@@ -8,7 +8,6 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use weir_model::health::SelfCheck;
 
 /// Between two questions while it starts: a few per human blink, so that a swap is short.
 const WHILE_STARTING: Duration = Duration::from_millis(20);
@@ -30,8 +29,6 @@ pub struct Ready {
     pub failed: bool,
     /// Its words.
     pub message: String,
-    /// What its self-check found, where it tells.
-    pub self_check: Option<SelfCheck>,
 }
 
 /// Asks again and again and reports what changed; ends when nobody listens.
@@ -70,17 +67,15 @@ async fn get(admin: SocketAddr) -> io::Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// Understands JSON with `state`, `message` and `selfCheck`, as well as plain words.
+/// Understands the proxy's JSON with `state` and `detail`, as well as another's plain words.
 fn read(status: u16, body: &str) -> Ready {
     let json: Value = serde_json::from_str(body).unwrap_or(Value::Null);
-    let self_check: Option<SelfCheck> = serde_json::from_value(json["selfCheck"].clone()).ok();
-    let words = json["message"].as_str().or(json["reason"].as_str()).unwrap_or(body).trim();
-    let failed = self_check.as_ref().is_some_and(|check| !check.passed) || body.contains("failed");
+    let state = json["state"].as_str().unwrap_or(body);
+    let words = json["detail"].as_str().unwrap_or(body).trim();
     Ready {
         ready: status == 200,
-        failed: status != 200 && failed,
+        failed: status != 200 && state.starts_with("failed"),
         message: words.chars().take(MAX_MESSAGE).collect(),
-        self_check,
     }
 }
 
@@ -90,9 +85,8 @@ mod tests {
 
     #[test]
     fn answers_are_understood_in_json_and_in_words() {
-        let check = r#"{"state":"failed","message":"no","selfCheck":{"passed":false,"checks":[]}}"#;
-        let failed = read(503, check);
-        assert!(failed.failed && !failed.ready && failed.message == "no", "{failed:?}");
+        let failed = read(503, r#"{"ready":false,"state":"failed","detail":"self-check: descriptors"}"#);
+        assert!(failed.failed && !failed.ready && failed.message == "self-check: descriptors", "{failed:?}");
         assert!(read(200, "ready\n").ready);
         let starting = read(503, "starting: no configuration yet");
         assert!(!starting.ready && !starting.failed, "{starting:?}");

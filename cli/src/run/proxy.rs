@@ -10,7 +10,6 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use weir_instance::Artifact;
 use weir_instance::supervisor::{ProxyState, ProxyStatus};
-use weir_model::health::SelfCheck;
 
 use super::admin::Ready;
 
@@ -36,7 +35,6 @@ pub struct Proxy {
     retry_at: Option<Instant>,
     failed: bool,
     message: String,
-    self_check: Option<SelfCheck>,
     drain: Duration,
 }
 
@@ -141,7 +139,6 @@ impl Proxy {
     /// It was started.
     pub fn started(&mut self, running: Running) {
         self.version.clone_from(&running.artifact.version);
-        self.self_check = None;
         self.retry_at = None;
         self.running = Some(running);
     }
@@ -219,7 +216,6 @@ impl Proxy {
         running.ready = report.ready.then(|| running.ready.unwrap_or(now));
         self.failed = report.failed;
         self.message = if report.ready { String::new() } else { report.message };
-        self.self_check = report.self_check.or(self.self_check.take());
     }
 
     /// Time has passed.
@@ -248,7 +244,6 @@ impl Proxy {
             pid: self.pid(),
             admin: self.running.as_ref().map(|running| running.admin),
             message: self.message.clone(),
-            self_check: self.self_check.clone(),
             crashes: self.crashes,
         }
     }

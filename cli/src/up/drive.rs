@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_model::change::{Batch, BatchPhase, Change, ChangePhase, ChangeSpec, Rung, Verdict};
+use weir_model::change::{Batch, BatchPhase, Change, ChangePhase, ChangeSpec, Rung};
 
 use super::api::Api;
 use super::load::{Counts, Load};
@@ -89,8 +89,7 @@ impl<'a> Drive<'a> {
         let text = match batch.phase {
             BatchPhase::Waiting => return,
             BatchPhase::Changing => {
-                let names = short_list(&batch.instances);
-                format!("  {number}  {} instances: {names}", batch.instances.len())
+                format!("  {number}  {}: {}", count(batch.instances.len()), short_list(&batch.instances))
             }
             BatchPhase::Baking => format!("  {number}  all changed, now watched"),
             BatchPhase::Passed => format!("  {number}  {} {}", paint.green("√ passed:"), verdict(batch)),
@@ -109,8 +108,10 @@ impl<'a> Drive<'a> {
         let words = &change.status.message;
         match phase {
             ChangePhase::Succeeded => self.screen.line(&format!("  {} {words}", paint.green("succeeded:"))),
-            ChangePhase::RollingBack => self.screen.line(&format!("  {} {words}", paint.yellow("rolling back:"))),
-            ChangePhase::RolledBack => self.screen.line(&format!("  {} {words}", paint.green("rolled back:"))),
+            ChangePhase::RollingBack => self.screen.line(&format!("  {}", paint.yellow("rolling back by itself"))),
+            ChangePhase::RolledBack => {
+                self.screen.line(&format!("  {} every instance is back", paint.green("rolled back:")))
+            }
             ChangePhase::Blocked => self.screen.line(&format!("  {} {words}", paint.red("blocked:"))),
             ChangePhase::Pending | ChangePhase::Running => {}
             ChangePhase::Paused | ChangePhase::Aborted => self.screen.line(&format!("  {phase:?}: {words}")),
@@ -128,10 +129,12 @@ fn doing(batches: &[Batch]) -> String {
     }
 }
 
-fn verdict(batch: &Batch) -> String {
-    let told =
-        |verdict: &Verdict| format!("{} requests, {} errors; {}", verdict.requests, verdict.errors, verdict.reason);
-    batch.verdict.as_ref().map_or_else(|| "no verdict".to_owned(), told)
+fn verdict(batch: &Batch) -> &str {
+    batch.verdict.as_ref().map_or("no verdict", |verdict| &verdict.reason)
+}
+
+fn count(instances: usize) -> String {
+    if instances == 1 { "1 instance".to_owned() } else { format!("{instances} instances") }
 }
 
 /// A few names, and how many more.

@@ -139,7 +139,7 @@ fn tell_leftovers(screen: &mut Screen, instances: &leftovers::Instances) -> Resu
 /// Instances first, while the control plane can tell callers; then the control plane; then what it had started anew.
 async fn stop(screen: &mut Screen, control: Control, instances: &leftovers::Instances) {
     screen.line("stopping: instances, then the control plane");
-    instances.stop_all().await;
+    instances.stop_before_any_restarts().await;
     control.stop().await;
     instances.stop_all().await;
     screen.line("stopped");

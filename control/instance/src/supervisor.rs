@@ -15,7 +15,6 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use weir_model::health::SelfCheck;
 
 use crate::provider::Artifact;
 
@@ -94,10 +93,8 @@ pub struct ProxyStatus {
     pub pid: Option<u32>,
     /// Where its admin interface listens, while it runs.
     pub admin: Option<SocketAddr>,
-    /// What went wrong or is awaited.
+    /// What went wrong or is awaited, in the words of its `/ready` where it answers.
     pub message: String,
-    /// What its self-check found, as far as its `/ready` tells.
-    pub self_check: Option<SelfCheck>,
     /// Times it ended unasked since it was last ready.
     pub crashes: u32,
 }
