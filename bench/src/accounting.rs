@@ -78,6 +78,24 @@ fn ticks(stat: &str) -> io::Result<(u64, u64)> {
     }
 }
 
+/// Time that a core has worked since boot, for whomever: `/proc/stat`, to the clock tick.
+///
+/// # Errors
+/// If there is no such core.
+pub fn core_worked(core: &str) -> io::Result<Duration> {
+    worked(&fs::read_to_string("/proc/stat")?, core)
+}
+
+/// `cpuN user nice system idle iowait irq softirq steal ...` in hundredths of a second, all but idle and iowait.
+fn worked(stat: &str, core: &str) -> io::Result<Duration> {
+    let name = format!("cpu{core} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name)).ok_or_else(|| odd("stat", stat))?;
+    let fields = line.split_whitespace().take(8).enumerate();
+    let ticks: u64 =
+        fields.filter(|(at, _)| ![3, 4].contains(at)).filter_map(|(_, number)| number.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 /// Resident memory in MiB, summed over the processes (`VmRSS`; pages they share count for each).
 ///
 /// # Errors
@@ -111,6 +129,13 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 12 0 0 20 0 1 0 100 0 0";
         assert_eq!(ticks(stat).unwrap(), (31, 12));
         assert!(ticks("7 (a) S 1").is_err());
+    }
+
+    #[test]
+    fn a_core_works_when_it_is_not_idle() {
+        let stat = "cpu  9 9 9 9 9 9 9 9\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 10 2 5 1000 7 0 1 2 0 0\n";
+        assert_eq!(worked(stat, "1").unwrap(), Duration::from_millis(200));
+        assert!(worked(stat, "2").is_err());
     }
 
     #[test]

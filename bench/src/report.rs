@@ -34,13 +34,14 @@ impl Row {
             rss_mib: of(|sample| sample.rss_mib),
             rss_load_mib: of(|sample| sample.rss_load_mib),
             busy: of(|sample| sample.busy),
+            others: of(|sample| sample.others),
         };
         let cpu_range_us = (cpu.clone().fold(f64::MAX, f64::min), cpu.fold(0.0, f64::max));
         Row { case, target, median, cpu_range_us }
     }
 
     fn json(&self) -> Value {
-        let Sample { cpu_us, user_us, rps, rss_mib, rss_load_mib, busy } = self.median;
+        let Sample { cpu_us, user_us, rps, rss_mib, rss_load_mib, busy, others } = self.median;
         json!({
             "case": self.case.name(),
             "target": self.target.name(),
@@ -50,6 +51,7 @@ impl Row {
             "rss_mb": rounded(rss_mib, 2),
             "rss_load_mb": rounded(rss_load_mib, 2),
             "core_busy": rounded(busy, 3),
+            "core_others": rounded(others, 3),
             "cpu_us_min": rounded(self.cpu_range_us.0, 3),
             "cpu_us_max": rounded(self.cpu_range_us.1, 3),
         })
@@ -80,7 +82,7 @@ pub fn table(rows: &[Row], facts: &Facts) -> String {
         "case", "target", "CPU us", "least..most", "user us", "req/s", "core", "RSS", "loaded"
     );
     for row in rows {
-        let Sample { cpu_us, user_us, rps, rss_mib, rss_load_mib, busy } = row.median;
+        let Sample { cpu_us, user_us, rps, rss_mib, rss_load_mib, busy, .. } = row.median;
         let range = format!("{:.2}..{:.2}", row.cpu_range_us.0, row.cpu_range_us.1);
         let _infallible = writeln!(
             text,
@@ -91,7 +93,20 @@ pub fn table(rows: &[Row], facts: &Facts) -> String {
             ratios(row, rows)
         );
     }
+    text += &disturbance(rows);
     text + "CPU and user: processor microseconds per request; RSS and loaded: MiB after start and under load.\n"
+}
+
+/// Up to this share of the target's core may go to others: the kernel's own work, a timer.
+const QUIET: f64 = 0.05;
+
+/// A warning if other programs worked on the target's core.
+fn disturbance(rows: &[Row]) -> String {
+    let most = rows.iter().map(|row| row.median.others).fold(0.0, f64::max);
+    if most <= QUIET {
+        return String::new();
+    }
+    format!("NOT QUIET: up to {:.0} % of the target's core went to other programs; do not quote these.\n", most * 100.0)
 }
 
 fn ratios(row: &Row, rows: &[Row]) -> String {
@@ -122,7 +137,7 @@ mod tests {
     use super::*;
 
     fn sample(cpu_us: f64) -> Sample {
-        Sample { cpu_us, user_us: 1.0, rps: 1e6 / cpu_us, rss_mib: 9.0, rss_load_mib: 9.5, busy: 1.0 }
+        Sample { cpu_us, user_us: 1.0, rps: 1e6 / cpu_us, rss_mib: 9.0, rss_load_mib: 9.5, busy: 1.0, others: 0.0 }
     }
 
     #[test]
@@ -132,6 +147,13 @@ mod tests {
         let row = Row::median(Case::H1Small, Target::Weir, &[20.0, 10.0, 40.0].map(sample));
         assert_eq!(row.median.cpu_us, 20.0);
         assert_eq!(row.cpu_range_us, (10.0, 40.0));
+    }
+
+    #[test]
+    fn a_disturbed_run_is_told() {
+        let with = |others| [Row::median(Case::H1Small, Target::Weir, &[Sample { others, ..sample(10.0) }])];
+        assert_eq!(disturbance(&with(0.02)), "");
+        assert!(disturbance(&with(0.4)).contains("40 %"));
     }
 
     #[test]
