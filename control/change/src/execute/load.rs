@@ -38,14 +38,16 @@ pub async fn load(store: &dyn Store, change: &Change) -> weir_store::Result<Worl
         .0
         .iter()
         .any(|r| r.spec.component == Component::Proxy && r.spec.version == change.spec.target());
-    let others = typed::list::<ChangeSpec>(store).await?.0;
+    let rival = if change.status.started_at.is_none() { rival(store, change, &instances).await? } else { None };
     let workloads = typed::list::<WorkloadSpec>(store).await?.0;
     let unsettled = unsettled(&members, &workloads, change.spec.target());
-    Ok(World { rival: rival(change, &others, &instances), members, freezes, released, unsettled })
+    Ok(World { rival, members, freezes, released, unsettled })
 }
 
-/// The change that goes first, of those that share instances with `change`: one that has begun, or else the older one.
-fn rival(change: &Change, others: &[Change], instances: &[Instance]) -> Option<String> {
+/// The change that goes first, of those that share instances with `change`, which has not begun: one that has begun, or
+/// else the older one.
+async fn rival(store: &dyn Store, change: &Change, instances: &[Instance]) -> weir_store::Result<Option<String>> {
+    let others = typed::list::<ChangeSpec>(store).await?.0;
     let goes_first = |other: &&Change| {
         let begun = other.status.started_at.is_some();
         other.name() != change.name() && !other.status.phase.ended() && (begun || age(other) < age(change))
@@ -57,10 +59,8 @@ fn rival(change: &Change, others: &[Change], instances: &[Instance]) -> Option<S
         };
         instances.iter().any(|i| both(&i))
     };
-    if change.status.started_at.is_some() {
-        return None;
-    }
-    others.iter().filter(goes_first).filter(shares).min_by_key(|o| age(o)).map(|o| o.name().to_owned())
+    let first = others.iter().filter(goes_first).filter(shares).min_by_key(|o| age(o));
+    Ok(first.map(|o| o.name().to_owned()))
 }
 
 fn age(change: &Change) -> (Timestamp, &str) {

@@ -90,6 +90,14 @@ pub struct Sample {
     pub compared_with: String,
 }
 
+impl Sample {
+    /// Nobody needs a record of calls that an app never makes.
+    fn says_something(&self) -> bool {
+        let mut all = self.treated.iter().flat_map(|(_, windows)| windows).chain(&self.control);
+        all.any(|seen| *seen != Seen::default())
+    }
+}
+
 /// What the verdict is asked of.
 #[derive(Debug, Clone)]
 pub struct Question {
@@ -111,7 +119,7 @@ pub struct Question {
 
 /// Adds what was seen since the last look.
 pub fn observe(verdict: &mut Verdict, samples: &[Sample]) {
-    for sample in samples {
+    for sample in samples.iter().filter(|s| s.says_something()) {
         let index = evidence_of(verdict, sample);
         add(&mut verdict.evidence[index], sample);
     }

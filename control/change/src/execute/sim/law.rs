@@ -14,6 +14,8 @@ pub struct Law {
     /// Versions that each instance's spec has gone through.
     pub histories: BTreeMap<String, Vec<String>>,
     phase: ChangePhase,
+    /// As it was when last looked at.
+    pub change: Option<Change>,
     /// The store's version when last looked at.
     seen: u64,
     /// Batches, by number, that have been seen to begin.
@@ -35,6 +37,7 @@ impl Law {
         self.no_batch_before_its_time(&change);
         availability(&change, &instances);
         zones(&instances);
+        self.change = Some(change);
     }
 
     fn transitions(&mut self, change: &Change) {

@@ -347,7 +347,7 @@ fn bad_changes_are_rolled_back_in_spite_of_kills() {
 
 /// Seeds of each kill test: a good many at every build, and as many as `WEIR_SEEDS` says in a longer run.
 fn seeds() -> u64 {
-    std::env::var("WEIR_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
+    std::env::var("WEIR_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(25)
 }
 
 fn explained(sim: &Sim) -> String {
