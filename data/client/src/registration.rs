@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -25,6 +26,8 @@ use crate::channel::{self, Token};
 const PERIOD: Duration = Duration::from_secs(1);
 /// Reports not yet written; when the peer does not read, windows are dropped rather than kept.
 const MAX_UNSENT: usize = 8;
+/// An orderly end takes at most this long.
+const CLOSING: Duration = Duration::from_secs(1);
 /// Commands are small.
 const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
@@ -57,9 +60,10 @@ pub enum Parting {
     TimedOut(String),
 }
 
-/// Handle of the task that keeps the stream; the task ends when this is dropped.
+/// Handle of the task that keeps the stream; the task ends when this is dropped or [closed](Registration::close).
 #[derive(Debug)]
 pub struct Registration {
+    task: JoinHandle<()>,
     leave: mpsc::Sender<Leave>,
     status: watch::Receiver<RegistrationStatus>,
 }
@@ -83,8 +87,7 @@ impl Registration {
         let (sender, status) = watch::channel(RegistrationStatus::default());
         let keeper =
             Keeper { options, hello, health, leaving, leave: None, status: sender, backoff: Backoff::default() };
-        tokio::spawn(keeper.run());
-        Registration { leave, status }
+        Registration { task: tokio::spawn(keeper.run()), leave, status }
     }
 
     /// How it goes; the receiver also tells of changes.
@@ -107,6 +110,13 @@ impl Registration {
             Err(_) if self.status.borrow().is_welcome => Parting::TimedOut("callers have not all acknowledged".into()),
             Err(_) => Parting::TimedOut(format!("no control plane: {}", self.status.borrow().last_error)),
         }
+    }
+
+    /// Ends the stream in order, so that the control plane knows it for meant and not for a breakdown.
+    pub async fn close(self) {
+        drop(self.leave);
+        // Whoever does not answer in time is left without.
+        let _ = tokio::time::timeout(CLOSING, self.task).await;
     }
 }
 
@@ -179,7 +189,12 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
         self.say_goodbye(&reports).await?;
         let opened = client.open(ReceiverStream::new(unsent)).await;
         let mut commands = opened.map_err(|status| End::Lost(words(&status)))?.into_inner();
-        self.converse(&reports, &mut commands).await
+        let end = self.converse(&reports, &mut commands).await;
+        if let Err(End::Dropped) = end {
+            drop(reports);
+            finish(&mut commands).await;
+        }
+        end
     }
 
     async fn converse(
@@ -240,6 +255,13 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
         }
         Ok(())
     }
+}
+
+/// Waits, within bounds, for the other side to end the stream too.
+async fn finish(commands: &mut Streaming<Command>) {
+    let ended = async { while let Ok(Some(_)) = commands.message().await {} };
+    // A control plane that keeps its side open is left so.
+    let _ = tokio::time::timeout(CLOSING, ended).await;
 }
 
 async fn send(reports: &mpsc::Sender<Report>, report: ReportKind) -> Result<(), End> {

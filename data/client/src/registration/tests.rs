@@ -113,3 +113,18 @@ async fn commands_of_a_later_version_are_passed_over() {
     until(&mut registration.status(), |status| status.is_welcome).await;
     peer.health().await;
 }
+
+#[tokio::test]
+async fn a_closed_registration_ends_its_stream_in_order() {
+    let mut control = FakeControlPlane::start().await;
+    let (registration, _hello) = client(&control);
+    let mut peer = control.control().await;
+    peer.hello().await;
+    peer.welcome().await;
+    until(&mut registration.status(), |status| status.is_welcome).await;
+    let server = async {
+        peer.ended().await;
+        drop(peer);
+    };
+    soon("the end", async { tokio::join!(registration.close(), server) }).await;
+}

@@ -62,7 +62,7 @@ pub struct ControlFlags {
     #[arg(long)]
     pub xds_sotw: bool,
     /// On SIGTERM, wait at most this long for callers to learn that the instance leaves (milliseconds)
-    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    #[arg(long, value_name = "MS", default_value_t = 12_000)]
     pub goodbye_timeout_ms: u64,
     /// On SIGTERM, finish requests for at most this long (milliseconds)
     #[arg(long, value_name = "MS", default_value_t = 30_000)]

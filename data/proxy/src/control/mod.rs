@@ -10,6 +10,7 @@ mod windows;
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -89,7 +90,11 @@ async fn leave(
         }
     }
     let deadline = Duration::from_millis(flags.drain_timeout_ms);
-    proxy.drain(DrainOptions { deadline, ..Default::default() }).await
+    let report = proxy.drain(DrainOptions { deadline, ..Default::default() }).await;
+    if let Some(registration) = registration {
+        registration.close().await;
+    }
+    report
 }
 
 fn expectations(flags: &ControlFlags, inherited: HashSet<String>) -> Expectations {
@@ -224,7 +229,8 @@ impl Identity {
             group: flags.group.clone(),
             tier: flags.tier,
             stack: flags.stack.clone(),
-            address: flags.inbound.map(|inbound| inbound.ip().to_string()).unwrap_or_default(),
+            // The registry wants an address of every instance; port 0 says that nobody is to call it.
+            address: flags.inbound.map_or(Ipv4Addr::LOCALHOST.into(), |inbound| inbound.ip()).to_string(),
             port: flags.inbound.map_or(0, |inbound| inbound.port().into()),
             app_port: flags.app_port.into(),
             protocols: flags.protocols.clone(),
