@@ -67,6 +67,13 @@ impl Hello {
     }
 }
 
+impl Hello {
+    /// Which proxy this is, in words: what tells it from another one by the same instance name.
+    pub fn holder(&self) -> String {
+        format!("process {} at {}:{}", self.pid, self.spec.address, self.spec.port)
+    }
+}
+
 fn check_sizes(hello: &wire::Hello, v: &mut Validator) {
     let texts = [
         ("app", &hello.app),

@@ -28,11 +28,27 @@ pub struct Leases {
 }
 
 /// One instance's lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Lease {
     /// Its newest stream.
     session: Option<u64>,
+    /// Which proxy that is, in words.
+    holder: String,
+    /// It has said goodbye.
+    leaving: bool,
     state: State,
+}
+
+impl Lease {
+    fn without_stream(state: State) -> Lease {
+        Lease { session: None, holder: String::new(), leaving: false, state }
+    }
+
+    /// Another proxy speaks for the instance, and has done so just now.
+    fn is_taken(&self, holder: &str, now: Instant, options: &Options) -> bool {
+        let fresh = matches!(self.state, State::Connected { reported } if now < reported + options.stream_grace);
+        fresh && !self.leaving && self.holder != holder
+    }
 }
 
 /// Where one instance stands.
@@ -102,12 +118,34 @@ const NOT_BACK: &str = "its proxy did not register again after the control plane
 const STREAM_ENDED: &str = "its proxy's stream ended without a goodbye and did not come back";
 
 impl Leases {
-    /// A stream has registered the instance. The number it returns tells this stream from older ones.
-    pub fn open(&mut self, app: &str, instance: &str, now: Instant) -> u64 {
+    /// A stream registers the instance for the proxy `holder`. The number it returns tells this stream from older ones:
+    /// a proxy that comes back, or the successor of one that has left or fallen silent, takes over.
+    ///
+    /// # Errors
+    /// Two proxies by the same name would take it from each other for ever: names the one that has it.
+    pub fn open(
+        &mut self,
+        app: &str,
+        instance: &str,
+        holder: &str,
+        now: Instant,
+        options: &Options,
+    ) -> Result<u64, String> {
+        if let Some(other) = self.get_mut(instance).filter(|lease| lease.is_taken(holder, now, options)) {
+            return Err(other.holder.clone());
+        }
         self.next_session += 1;
-        let session = self.next_session;
-        self.set(app, instance, Lease { session: Some(session), state: State::Connected { reported: now } });
-        session
+        let session = Some(self.next_session);
+        let state = State::Connected { reported: now };
+        self.set(app, instance, Lease { session, holder: holder.to_owned(), leaving: false, state });
+        Ok(self.next_session)
+    }
+
+    /// The proxy has said goodbye: another one may take the name.
+    pub fn leaves(&mut self, instance: &str, session: u64) {
+        if let Some(lease) = self.get_mut(instance).filter(|l| l.session == Some(session)) {
+            lease.leaving = true;
+        }
     }
 
     /// A report came.
@@ -142,14 +180,14 @@ impl Leases {
     /// Known from the store after a start: stands until its proxy is back, or until then.
     pub fn stand(&mut self, app: &str, instance: &str, until: Instant) {
         if self.get_mut(instance).is_none() {
-            self.set(app, instance, Lease { session: None, state: State::Stands { until } });
+            self.set(app, instance, Lease::without_stream(State::Stands { until }));
         }
     }
 
     /// Known from the store to be dead.
     pub fn bury(&mut self, app: &str, instance: &str, now: Instant) {
         if self.get_mut(instance).is_none() {
-            self.set(app, instance, Lease { session: None, state: State::Dead { since: now } });
+            self.set(app, instance, Lease::without_stream(State::Dead { since: now }));
         }
     }
 

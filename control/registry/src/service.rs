@@ -112,7 +112,8 @@ async fn serve(
     let mut farewell: Option<Farewell> = None;
     loop {
         tokio::select! {
-            report = reports.message() => match report?.map(|r| r.report) {
+            // A connection that breaks ends the stream as well as a farewell does.
+            report = reports.message() => match report.ok().flatten().map(|r| r.report) {
                 None => break,
                 Some(Some(Said::Health(health))) => session.health(health).await?,
                 Some(Some(Said::Goodbye(goodbye))) if farewell.is_none() => {
@@ -178,7 +179,9 @@ struct Session {
 impl Session {
     async fn open(inner: Arc<Inner>, hello: Hello, actor: &str) -> Result<Session, String> {
         // The lease comes first: whoever looks at it while the store is written sees that the proxy is back.
-        let id = inner.leases().open(&hello.spec.app, &hello.instance, Instant::now());
+        let (app, name, holder) = (&hello.spec.app, &hello.instance, hello.holder());
+        let taken = |by| format!("instance {name:?} is taken by another proxy, {by}; give this one another name");
+        let id = inner.leases().open(app, name, &holder, Instant::now(), &inner.options).map_err(taken)?;
         let session = Session { inner, hello, actor: actor.to_owned(), id, leaving: None, ended: false };
         match session.register().await {
             Ok(()) => Ok(session),
@@ -212,6 +215,7 @@ impl Session {
         let left = self.inner.records.leave(&self.hello.instance, &reason, now).await;
         left.map_err(|e| Status::unavailable(e.to_string()))?;
         self.leaving = Some(reason);
+        self.inner.leases().leaves(&self.hello.instance, self.id);
         let (inner, name) = (Arc::clone(&self.inner), self.hello.instance.clone());
         Ok(Box::pin(async move { until_unpublished(&inner, &name).await }))
     }

@@ -228,8 +228,12 @@ impl Session {
             self.leaf_difference(r#type)
         };
         let due = std::mem::take(&mut self.of_mut(r#type).answer_due);
+        let returned = std::mem::take(&mut self.of_mut(r#type).returned);
         // Of a root type, "there is nothing" is an answer that clients wait for.
         if changed.is_empty() && removed.is_empty() && !(due && r#type.is_root()) {
+            if returned {
+                self.note_up_to_date(r#type);
+            }
             return false;
         }
         self.note_expected(r#type, &changed, now);
@@ -308,6 +312,14 @@ impl Session {
         }
     }
 
+    /// A client that came back has everything already.
+    fn note_up_to_date(&mut self, r#type: Type) {
+        let subscription = self.of(r#type);
+        let (version, total) = (subscription.version(), subscription.count());
+        self.output.progress.push((r#type, Progress::Sent(Arc::clone(&version), total)));
+        self.output.progress.push((r#type, Progress::Acknowledged(version)));
+    }
+
     fn note_expected(&mut self, r#type: Type, changed: &[Arc<Resource>], now: Instant) {
         if r#type != Type::Cluster || !self.of(Type::Cluster).wildcard {
             return;
@@ -329,7 +341,7 @@ impl Session {
         let names = changed.iter().map(|r| Arc::clone(&r.name)).collect();
         subscription.sent(InFlight { nonce: nonce.clone(), version: Arc::clone(&version), seq, names, sent_at: now });
         let resources = if whole { subscription.all() } else { changed };
-        let total = subscription.known.values().filter(|k| k.exists()).count();
+        let total = subscription.count();
         self.output.progress.push((r#type, Progress::Sent(Arc::clone(&version), total)));
         let removed = if self.mode == Mode::Delta { removed } else { Vec::new() };
         self.output.responses.push(Response { r#type, version, nonce, resources, removed });

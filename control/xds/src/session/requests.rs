@@ -86,6 +86,7 @@ impl Session {
         if first {
             // One that comes back has something to go on with: what it lacks is a change like any other.
             self.of_mut(r#type).answer_due = request.initial.is_empty();
+            self.of_mut(r#type).returned = !request.initial.is_empty();
             self.believe(r#type, request.initial);
         }
         Ok(())
@@ -126,6 +127,7 @@ impl Session {
         subscription.dirty_all = true;
         // One that comes back with another version has something to go on with: what it lacks is a change like any other.
         subscription.answer_due = !same && version.is_empty();
+        subscription.returned = !version.is_empty();
         subscription.blind = !same && !version.is_empty();
         if same {
             let accepted = |r: Arc<Resource>| Known { resource: Some(Arc::clone(&r)), ..Known::accepted(&r.version) };

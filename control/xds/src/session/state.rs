@@ -30,6 +30,8 @@ pub struct Subscription {
     pub dirty_all: bool,
     /// These must be compared.
     pub dirty: BTreeSet<Arc<str>>,
+    /// The client came back; what it is found to have already is yet to be noted.
+    pub returned: bool,
     /// The client came back with something, but state of the world does not say what.
     pub blind: bool,
     /// There is something to remove once the rest has settled.
@@ -127,6 +129,11 @@ impl Subscription {
     /// Hash over what the client has.
     pub fn version(&self) -> Arc<str> {
         version_of(self.known.iter().filter(|(_, k)| k.exists()).map(|(name, k)| (&**name, &*k.version)))
+    }
+
+    /// How many resources the client has.
+    pub fn count(&self) -> usize {
+        self.known.values().filter(|k| k.exists()).count()
     }
 
     /// Every resource the client has.
