@@ -18,6 +18,7 @@ pub use fields::{Connection, Known, is_nominated, known};
 pub use reject::Reject;
 pub use request::{RequestHead, parse_request};
 pub use response::{ResponseHead, parse_response};
+pub use syntax::{is_authority, is_target};
 
 use std::mem::MaybeUninit;
 

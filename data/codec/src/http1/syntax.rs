@@ -29,13 +29,13 @@ pub(super) fn length(value: &[u8]) -> Result<u64, Reject> {
 
 /// What may stand in an authority (RFC 3986 section 3.2 without user information, and without the comma, which would
 /// make a list of it).
-pub(super) fn is_authority(host: &[u8]) -> bool {
+pub fn is_authority(host: &[u8]) -> bool {
     host.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte))
 }
 
 /// Visible ASCII without the fragment mark: what may stand in a request target. Characters which RFC 3986 wants encoded
 /// but clients send raw (`|`, `{`...) are let through; no two parsers differ about them.
-pub(super) fn is_target(target: &[u8]) -> bool {
+pub fn is_target(target: &[u8]) -> bool {
     target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#')
 }
 

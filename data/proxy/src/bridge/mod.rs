@@ -1,29 +1,111 @@
-//! Placeholder while being written.
-use crate::http1::Facts;
+//! Exchanges where at least one side speaks HTTP/2: between messages rather than bytes.
+//!
+//! A request is a method, a host, a path, fields and a [body](body::RequestBody); a response goes piece by piece into a
+//! [`Sink`](sink::Sink). Which protocol stands behind each is an enum, so that one account of an exchange serves HTTP/2
+//! to HTTP/1, HTTP/2 to HTTP/2 and HTTP/1 to HTTP/2. HTTP/1 to HTTP/1 has a way of its own in [`crate::http1`].
+
+mod body;
+mod exchange;
+mod fields;
+mod grpc;
+mod sink;
+mod source;
+mod target;
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method};
+use weir_codec::http1::RequestHead;
+
+pub(crate) use body::RequestBody;
+pub(crate) use exchange::{Exchange, Finished};
+pub(crate) use fields::MapFields;
+pub(crate) use grpc::is_grpc;
+pub(crate) use sink::Sink;
+
+use crate::http1::{After, Facts, is_idempotent};
 use crate::io::Buf;
 use crate::phases::{Answer, Destination};
 use crate::snapshot::{ForwardAction, RouteEntry};
+use crate::stats::Refusal;
 use crate::trace::TraceContext;
 use crate::worker::{Connection, Ticket};
+
+/// A request for an upstream.
 #[derive(Debug)]
-pub(crate) struct Outgoing;
-pub(crate) fn outgoing_from_http1(
-    _: &weir_codec::http1::RequestHead<'_, '_>,
-    _: &str,
-    _: Destination,
-    _: &RouteEntry,
-    _: &ForwardAction,
-    _: Option<&TraceContext>,
-    _: Option<std::net::IpAddr>,
-) -> Result<Outgoing, Answer> {
-    Ok(Outgoing)
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) host: String,
+    /// With query.
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) to: Destination,
 }
+
+/// What was decided about a request's head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decided<'a> {
+    pub(crate) to: Destination,
+    pub(crate) route: &'a RouteEntry,
+    pub(crate) action: &'a ForwardAction,
+    pub(crate) trace: Option<&'a TraceContext>,
+    pub(crate) forwarded_for: Option<IpAddr>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(method: Method, host: &str, path: &str, mut headers: HeaderMap, decided: Decided<'_>) -> Self {
+        fields::remove_hop_by_hop(&mut headers);
+        headers.remove(http::header::HOST);
+        headers.remove(http::header::EXPECT);
+        fields::add_forwarded(&mut headers, decided.forwarded_for);
+        if let Some(trace) = decided.trace {
+            fields::set(&mut headers, "traceparent", &trace.value());
+        }
+        fields::edit(&mut headers, &decided.route.request_edits);
+        let host = decided.action.host_rewrite.as_deref().unwrap_or(host).to_owned();
+        Outgoing { method, host, path: path.to_owned(), headers, to: decided.to }
+    }
+
+    pub(crate) fn is_idempotent(&self) -> bool {
+        is_idempotent(self.method.as_str())
+    }
+}
+
+/// A request of an HTTP/1 caller for an HTTP/2 upstream.
+///
+/// # Errors
+/// The answer to a head that HTTP/2 cannot express.
+pub(crate) fn outgoing_from_http1(
+    head: &RequestHead<'_, '_>,
+    path: &str,
+    decided: Decided<'_>,
+) -> Result<Outgoing, Answer> {
+    let unfit = || Answer::refuse(Refusal::BadRequest, 400, "the request cannot be sent by HTTP/2\n");
+    let method = Method::from_bytes(head.method.as_bytes()).map_err(|_| unfit())?;
+    let headers = fields::from_http1(head.headers, head.connection.nominates).ok_or_else(unfit)?;
+    Ok(Outgoing::new(method, head.host, path, headers, decided))
+}
+
+/// Sends an HTTP/1 caller's request to an HTTP/2 upstream, and the response back.
 pub(crate) async fn from_http1(
-    _: &mut Connection,
-    _: &mut Buf,
-    _: &Facts,
-    _: Ticket,
-    _: Outgoing,
-) -> crate::http1::After {
-    crate::http1::After::Close
+    connection: &mut Connection,
+    buf: &mut Buf,
+    facts: &Facts,
+    ticket: Ticket,
+    outgoing: Outgoing,
+) -> After {
+    let leaving = connection.is_leaving();
+    let Connection { worker, stream, timer, .. } = connection;
+    let (reader, mut writer) = stream.split();
+    if facts.expects_continue && buf.is_empty() {
+        // The body is read here whatever the upstream thinks of it, so the caller may as well send it.
+        let _ = writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n", b"").await;
+    }
+    let body = RequestBody::from_http1(facts.framing, worker, buf, reader);
+    let sink = Sink::http1(writer, facts, leaving);
+    let exchange = Exchange { worker, timer, ticket: &ticket, outgoing, body, sink };
+    match exchange.run().await {
+        Finished { persists: true } => After::KeepAlive,
+        Finished { persists: false } => After::Linger,
+    }
 }

@@ -264,7 +264,7 @@ impl Exchange<'_> {
                         Err(UploadError::Caller) => return Poll::Ready(Ok(Responded::CallerGone)),
                         Err(UploadError::Malformed(reject)) => return Poll::Ready(Err(reject.status())),
                         // The upstream may have answered before it closed.
-                        Err(UploadError::Upstream(_)) => uploaded = Some(false),
+                        Err(UploadError::Upstream) => uploaded = Some(false),
                         Ok(()) => uploaded = Some(true),
                     }
                 }

@@ -1,6 +1,6 @@
 //! From received bytes to a decided request, in one step.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use weir_codec::http1::{Framing, Known, Reject, RequestHead, Slots, Version, known, parse_request, slots};
@@ -166,9 +166,10 @@ fn forward(
     };
     let cluster = &view.view.clusters[to.cluster].compiled;
     let path = rewritten(head.path, &action.prefix_rewrite);
-    let forwarded_for = forwarded_for(connection, view);
+    let forwarded_for = forwarded_for(connection.peer, view);
     if cluster.config.protocol == UpstreamProtocol::Http2 {
-        let bridged = bridge::outgoing_from_http1(head, &path, to, route, action, trace, forwarded_for);
+        let decided = bridge::Decided { to, route, action, trace, forwarded_for };
+        let bridged = bridge::outgoing_from_http1(head, &path, decided);
         return bridged.map_or_else(Next::Answer, |outgoing| Next::Bridge(Box::new(outgoing)));
     }
     let upgrade = action.upgrades && head.upgrade.is_some();
@@ -196,8 +197,8 @@ pub(crate) fn forward_action(view: &ListenerView, to: Destination) -> Option<(&s
 }
 
 /// The local application is no hop worth naming; any other caller is.
-pub(crate) fn forwarded_for(connection: &Connection, view: &ListenerView) -> Option<std::net::IpAddr> {
-    let ip = connection.peer.ip();
+pub(crate) fn forwarded_for(peer: SocketAddr, view: &ListenerView) -> Option<IpAddr> {
+    let ip = peer.ip();
     let from_application = view.compiled.config.direction == Direction::Outbound && ip.is_loopback();
     (!from_application).then_some(ip)
 }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
 
 use tokio::time::Instant;
 use weir_codec::http1::{Framing, Reject};
@@ -53,7 +52,7 @@ pub(super) enum UploadError {
     /// The caller's body is malformed.
     Malformed(Reject),
     /// The upstream takes no more.
-    Upstream(io::Error),
+    Upstream,
 }
 
 impl Upload {
@@ -92,11 +91,11 @@ impl Upload {
         (from, to): (&mut Reader<'_>, &mut Writer<'_>),
         progress: &Progress,
     ) -> Result<(), UploadError> {
-        to.write_all(head, self.claimed(buf)).await.map_err(UploadError::Upstream)?;
+        to.write_all(head, self.claimed(buf)).await.map_err(|_| UploadError::Upstream)?;
         while !self.is_complete() {
             self.read_more(worker, buf, from).await?;
             progress.last_read.set(Instant::now());
-            to.write_all(self.claimed(buf), b"").await.map_err(UploadError::Upstream)?;
+            to.write_all(self.claimed(buf), b"").await.map_err(|_| UploadError::Upstream)?;
         }
         self.settle(buf);
         Ok(())

@@ -1,2 +1,222 @@
-//! Placeholder while being written.
-pub(crate) async fn serve(_: crate::worker::Connection, _: crate::io::Buf) {}
+//! HTTP/2 from callers: many requests side by side on a connection, each in a task of its own.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+use http::{HeaderMap, Method, Request, header};
+use tokio::time::Instant;
+
+use crate::bridge::{Decided, Exchange, MapFields, Outgoing, RequestBody, Sink, is_grpc};
+use crate::http1::{forward_action, forwarded_for};
+use crate::io::{Buf, Prefixed, Timer};
+use crate::phases::{Answer, Next, decide};
+use crate::snapshot::{self, rewritten};
+use crate::stats::{Fault, Refusal};
+use crate::trace::TraceContext;
+use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::worker::{Connection, Details, ListenerState, ListenerView, Ticket, Worker};
+
+/// Streams that a caller opened and reset before they were looked at; more is an attack (CVE-2023-44487).
+const MAX_RESET_STREAMS: usize = 32;
+/// Bytes of answers held for one stream until the caller takes them.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+
+/// What the streams of a connection share.
+struct Shared {
+    worker: Rc<Worker>,
+    listener: Rc<ListenerState>,
+    peer: SocketAddr,
+    active: Cell<usize>,
+    quiet_since: Cell<Instant>,
+}
+
+/// Serves a connection; `first` holds what was read from it already.
+pub(crate) async fn serve(connection: Connection, first: Buf) {
+    let Connection { worker, listener, control, stream, peer, mut timer } = connection;
+    let limits = listener.view().compiled.config.limits.clone();
+    let idle = Duration::from_millis(limits.idle_timeout_ms);
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(limits.max_head_bytes as u32)
+        .max_send_buffer_size(MAX_SEND_BUFFER)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let head_deadline = Instant::now() + Duration::from_millis(limits.head_timeout_ms);
+    let handshake = builder.handshake::<_, Bytes>(Prefixed::new(first, stream));
+    let Ok(Ok(mut http2)) = timer.limit(Some(head_deadline), handshake).await else {
+        worker.stats.fault(Fault::Protocol);
+        return;
+    };
+    let shared =
+        Rc::new(Shared { worker, listener, peer, active: Cell::new(0), quiet_since: Cell::new(Instant::now()) });
+    let mut told = false;
+    loop {
+        let accepted = poll_fn(|cx| {
+            control.listen(cx.waker());
+            control.set_busy(shared.active.get() > 0);
+            let leaving = shared.worker.is_draining() || shared.listener.retired.get();
+            if !told && (leaving || shared.is_idle_for(idle)) {
+                http2.graceful_shutdown();
+                told = true;
+            }
+            match http2.poll_accept(cx) {
+                Poll::Pending if !told && shared.active.get() == 0 => {
+                    // When the time is up, the connection is told to go, and polled once more for that.
+                    match timer.poll_until(cx, shared.quiet_since.get() + idle) {
+                        Poll::Ready(_) => {
+                            http2.graceful_shutdown();
+                            told = true;
+                            http2.poll_accept(cx)
+                        }
+                        Poll::Pending => Poll::Pending,
+                    }
+                }
+                polled => polled,
+            }
+        })
+        .await;
+        match accepted {
+            Some(Ok((request, respond))) => shared.spawn(request, respond),
+            Some(Err(error)) => return shared.note_end(&error),
+            None => return,
+        }
+    }
+}
+
+/// Counts a stream as active; dropped while its task panics, it counts the panic.
+struct Active(Rc<Shared>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.quiet_since.set(Instant::now());
+        if std::thread::panicking() {
+            self.0.worker.stats.fault(Fault::Panic);
+        }
+    }
+}
+
+impl Shared {
+    fn is_idle_for(&self, idle: Duration) -> bool {
+        self.active.get() == 0 && self.quiet_since.get().elapsed() >= idle
+    }
+
+    fn note_end(&self, error: &h2::Error) {
+        let fault = if error.is_io() { Fault::DownstreamReset } else { Fault::Protocol };
+        if !error.is_io() || self.active.get() > 0 {
+            self.worker.stats.fault(fault);
+        }
+        tracing::debug!(peer = %self.peer, %error, "HTTP/2 connection ended");
+    }
+
+    fn spawn(self: &Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.active.set(self.active.get() + 1);
+        let active = Active(self.clone());
+        tokio::task::spawn_local(async move {
+            handle(&active.0, request, respond).await;
+        });
+    }
+}
+
+/// One request, from its head to the end of its answer.
+async fn handle(shared: &Shared, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let view = shared.listener.view();
+    let (parts, body) = request.into_parts();
+    let mut sink = Sink::http2(respond, is_grpc(&parts.headers));
+    let mut ticket = Ticket::new(&shared.worker, &view);
+    let outgoing = match decided(shared, &view, &mut ticket, parts) {
+        Ok(outgoing) => outgoing,
+        Err(answer) => {
+            ticket.answered(&answer);
+            // A caller that is gone does not miss the answer.
+            let _ = sink.answer(&answer).await;
+            return;
+        }
+    };
+    let body = if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Http2(body) };
+    let mut timer = Timer::new();
+    let exchange = Exchange { worker: &shared.worker, timer: &mut timer, ticket: &ticket, outgoing, body, sink };
+    exchange.run().await;
+}
+
+/// Decides about a request's head: what goes to the upstream, or the answer.
+fn decided(
+    shared: &Shared,
+    view: &Rc<ListenerView>,
+    ticket: &mut Ticket,
+    parts: http::request::Parts,
+) -> Result<Outgoing, Answer> {
+    let (host, path) = destination(&parts)?;
+    check_count(view, &parts.headers)?;
+    let fields = MapFields(&parts.headers);
+    let request = snapshot::Request { method: parts.method.as_str(), host: &host, path, fields: &fields };
+    let decision = decide(&shared.worker, view, shared.peer.ip(), &request);
+    ticket.decided(&decision);
+    let trace = trace(shared, view, &parts.headers);
+    ticket.keep_details(trace, || Details {
+        peer: shared.peer.to_string(),
+        method: parts.method.to_string(),
+        host: host.clone(),
+        path: path.to_owned(),
+        trace: None,
+    });
+    let to = match decision.next {
+        Next::Answer(answer) => return Err(answer),
+        Next::Forward(to) => to,
+    };
+    let Some((route, action)) = forward_action(view, to) else {
+        return Err(Answer::refuse(Refusal::NoRoute, 404, "no route matches\n"));
+    };
+    let path = rewritten(path, &action.prefix_rewrite).into_owned();
+    let forwarded_for = forwarded_for(shared.peer, view);
+    let decided = Decided { to, route, action, trace: trace.as_ref(), forwarded_for };
+    Ok(Outgoing::new(parts.method, &host, &path, parts.headers, decided))
+}
+
+/// Host and path of a request. Whatever could be read in two ways is refused, as in HTTP/1.
+fn destination(parts: &http::request::Parts) -> Result<(String, &str), Answer> {
+    let bad = |text| Answer::refuse(Refusal::BadRequest, 400, text);
+    if parts.method == Method::CONNECT {
+        return Err(Answer::refuse(Refusal::Unsupported, 501, "CONNECT is not supported\n"));
+    }
+    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next().map(|host| host.to_str().map_err(|_| bad("host is malformed\n"))).transpose()?;
+    if hosts.next().is_some() {
+        return Err(bad("host is there more than once\n"));
+    }
+    let chosen = match (authority, host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            return Err(bad(":authority and host differ\n"));
+        }
+        (Some(host), _) | (None, Some(host)) => host,
+        (None, None) => return Err(bad("host is missing\n")),
+    };
+    if !weir_codec::http1::is_authority(chosen.as_bytes()) {
+        return Err(bad("host is malformed\n"));
+    }
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    if !weir_codec::http1::is_target(path.as_bytes()) {
+        return Err(bad("the path holds a character that may not stand there\n"));
+    }
+    Ok((chosen.to_owned(), path))
+}
+
+fn check_count(view: &ListenerView, headers: &HeaderMap) -> Result<(), Answer> {
+    let over = headers.len() > view.compiled.config.limits.max_headers;
+    if over { Err(Answer::refuse(Refusal::HeaderCount, 431, "too many header fields\n")) } else { Ok(()) }
+}
+
+fn trace(shared: &Shared, view: &ListenerView, headers: &HeaderMap) -> Option<TraceContext> {
+    let received = headers.get("traceparent").map(|value| value.as_bytes());
+    view.compiled.config.trace.then(|| TraceContext::next(received, || shared.worker.samples()))
+}

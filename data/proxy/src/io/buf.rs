@@ -75,11 +75,6 @@ impl Buf {
         }
         self.end < self.bytes.len()
     }
-
-    /// A buffer that holds these bytes.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        Buf { start: 0, end: bytes.len(), bytes: bytes.into() }
-    }
 }
 
 /// Buffers of one worker that are not in use.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use super::cluster::{ClusterState, EndpointState, OpenConnection};
+use super::cluster::{ClusterState, EndpointState};
 use super::pool::{AcquireError, open_stream};
 use crate::io::{Buf, Prefixed};
 use crate::stats::Refusal;

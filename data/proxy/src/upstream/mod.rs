@@ -7,7 +7,7 @@ mod h2;
 mod pool;
 mod retry;
 
-pub(crate) use self::h2::{H2Lease, acquire_h2};
+pub(crate) use self::h2::{CONNECTION_WINDOW, H2Lease, STREAM_WINDOW, acquire_h2};
 pub(crate) use cluster::{ClusterState, EndpointState, InFlight, build_clusters};
 pub(crate) use pool::{AcquireError, Lease, acquire, try_idle};
 pub(crate) use retry::{Again, Attempts, Failure};

@@ -99,6 +99,10 @@ impl Ticket {
         self.error.set(true);
     }
 
+    pub(crate) fn is_error(&self) -> bool {
+        self.error.get()
+    }
+
     pub(crate) fn set_endpoint(&self, endpoint: SocketAddr) {
         self.endpoint.set(Some(endpoint));
     }

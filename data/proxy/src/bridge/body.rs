@@ -1,0 +1,182 @@
+//! Request bodies, piece by piece.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use weir_codec::http1::{ChunkDecoder, Framing, Reject, Step};
+
+use crate::io::{BUFFER_BYTES, Buf, Reader};
+use crate::worker::Worker;
+
+/// Trailer sections are bounded like heads (bytes).
+const MAX_TRAILER_BYTES: usize = 16 * 1024;
+
+/// A part of a body.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// Data.
+    Data(Bytes),
+    /// Its end, if there are trailers.
+    Trailers(HeaderMap),
+}
+
+/// Why a body ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// Whoever sends it broke off.
+    Gone,
+    /// It is malformed.
+    Malformed,
+}
+
+impl From<Reject> for BodyError {
+    fn from(_: Reject) -> Self {
+        BodyError::Malformed
+    }
+}
+
+/// The body of a caller's request.
+#[derive(Debug)]
+pub(crate) enum RequestBody<'a> {
+    /// There is none.
+    Empty,
+    /// From an HTTP/2 stream.
+    Http2(RecvStream),
+    /// From an HTTP/1 connection.
+    Http1(Http1Body<'a>),
+}
+
+impl<'a> RequestBody<'a> {
+    pub(crate) fn from_http1(framing: Framing, worker: &'a Worker, buf: &'a mut Buf, reader: Reader<'a>) -> Self {
+        match Http1Framing::new(framing) {
+            Http1Framing::Done => RequestBody::Empty,
+            framing => RequestBody::Http1(Http1Body { framing, worker, buf, reader }),
+        }
+    }
+
+    /// True if all of it has been read.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Http2(stream) => stream.is_end_stream(),
+            RequestBody::Http1(body) => matches!(body.framing, Http1Framing::Done),
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Piece>, BodyError> {
+        match self {
+            RequestBody::Empty => Ok(None),
+            RequestBody::Http2(stream) => next_of_http2(stream).await,
+            RequestBody::Http1(body) => body.framing.next(body.worker, body.buf, &mut body.reader).await,
+        }
+    }
+}
+
+/// A request's body on an HTTP/1 connection.
+#[derive(Debug)]
+pub(crate) struct Http1Body<'a> {
+    framing: Http1Framing,
+    worker: &'a Worker,
+    buf: &'a mut Buf,
+    reader: Reader<'a>,
+}
+
+/// The next piece of an HTTP/2 message. The peer may send as much again once it was taken.
+pub(super) async fn next_of_http2(stream: &mut RecvStream) -> Result<Option<Piece>, BodyError> {
+    match stream.data().await {
+        Some(Ok(data)) => {
+            // Fails only if the stream has ended, and then nothing more is wanted.
+            let _ = stream.flow_control().release_capacity(data.len());
+            Ok(Some(Piece::Data(data)))
+        }
+        Some(Err(_)) => Err(BodyError::Gone),
+        None => stream.trailers().await.map(|trailers| trailers.map(Piece::Trailers)).map_err(|_| BodyError::Gone),
+    }
+}
+
+/// What is left of an HTTP/1 body whose framing is taken off.
+#[derive(Debug)]
+pub(super) enum Http1Framing {
+    Done,
+    Length(u64),
+    Chunked(Box<ChunkDecoder>),
+    UntilClose,
+}
+
+impl Http1Framing {
+    pub(super) fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::None | Framing::Length(0) => Http1Framing::Done,
+            Framing::Length(length) => Http1Framing::Length(length),
+            Framing::Chunked => Http1Framing::Chunked(Box::new(ChunkDecoder::new(MAX_TRAILER_BYTES))),
+            Framing::UntilClose => Http1Framing::UntilClose,
+        }
+    }
+
+    /// The next piece, read from the connection if nothing is in the buffer.
+    pub(super) async fn next(
+        &mut self,
+        worker: &Worker,
+        buf: &mut Buf,
+        reader: &mut Reader<'_>,
+    ) -> Result<Option<Piece>, BodyError> {
+        loop {
+            if matches!(self, Http1Framing::Done) {
+                return Ok(None);
+            }
+            if !buf.is_empty()
+                && let Some(piece) = self.take(buf)?
+            {
+                return Ok(Some(piece));
+            }
+            if matches!(self, Http1Framing::Done) {
+                return Ok(None);
+            }
+            buf.make_room(BUFFER_BYTES);
+            match poll_fn(|cx| reader.poll_fill(cx, &worker.buffers, buf)).await {
+                Ok(read) if read > 0 => {}
+                Ok(_) if matches!(self, Http1Framing::UntilClose) => *self = Http1Framing::Done,
+                _ => return Err(BodyError::Gone),
+            }
+        }
+    }
+
+    fn take(&mut self, buf: &mut Buf) -> Result<Option<Piece>, Reject> {
+        let (piece, used, done) = match self {
+            Http1Framing::Done => (None, 0, true),
+            Http1Framing::UntilClose => (Some(copy(buf.filled())), buf.len(), false),
+            Http1Framing::Length(left) => {
+                let len = (*left).min(buf.len() as u64) as usize;
+                *left -= len as u64;
+                (Some(copy(&buf.filled()[..len])), len, *left == 0)
+            }
+            Http1Framing::Chunked(decoder) => match decoder.step(buf.filled())? {
+                Step::Data(data, used) => (Some(copy(data)), used, false),
+                Step::More => (None, buf.len(), false),
+                Step::End(used) => (trailers(decoder), used, true),
+            },
+        };
+        buf.consume(used);
+        if done {
+            *self = Http1Framing::Done;
+        }
+        Ok(piece)
+    }
+}
+
+fn copy(bytes: &[u8]) -> Piece {
+    Piece::Data(Bytes::copy_from_slice(bytes))
+}
+
+fn trailers(decoder: &ChunkDecoder) -> Option<Piece> {
+    let mut trailers = HeaderMap::new();
+    decoder.trailers(|name, value| {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+            trailers.append(name, value);
+        }
+    });
+    (!trailers.is_empty()).then_some(Piece::Trailers(trailers))
+}

@@ -1,0 +1,223 @@
+//! Where a response goes.
+
+use std::io;
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Response, StatusCode, header};
+use weir_codec::http1::Version;
+
+use super::target::{chunk, last_chunk, send_http2};
+use super::{fields, grpc};
+use crate::http1::{Facts, reason_phrase, write_answer};
+use crate::io::Writer;
+use crate::phases::Answer;
+
+/// A caller, waiting for a response.
+pub(crate) enum Sink<'a> {
+    /// On an HTTP/2 stream.
+    Http2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>>, grpc: bool },
+    /// On an HTTP/1 connection.
+    Http1(Http1Sink<'a>),
+}
+
+/// A caller on an HTTP/1 connection.
+pub(crate) struct Http1Sink<'a> {
+    writer: Writer<'a>,
+    version: Version,
+    to_head: bool,
+    persists: bool,
+    coding: Coding,
+}
+
+/// How an HTTP/1 body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    /// There is none, or its length was told.
+    Plain,
+    /// In chunks.
+    Chunked,
+}
+
+impl<'a> Sink<'a> {
+    pub(crate) fn http2(respond: SendResponse<Bytes>, grpc: bool) -> Self {
+        Sink::Http2 { respond, stream: None, grpc }
+    }
+
+    pub(crate) fn http1(writer: Writer<'a>, facts: &Facts, leaving: bool) -> Self {
+        Sink::Http1(Http1Sink {
+            writer,
+            version: facts.version,
+            to_head: facts.to_head,
+            persists: facts.persists && !leaving,
+            coding: Coding::Plain,
+        })
+    }
+
+    /// Sends the head; `over` if no body follows.
+    pub(super) async fn head(&mut self, response: Response<()>, over: bool) -> io::Result<()> {
+        match self {
+            Sink::Http2 { respond, stream, .. } => {
+                *stream = Some(respond.send_response(response, over).map_err(io::Error::other)?);
+                Ok(())
+            }
+            Sink::Http1(sink) => sink.head(response, over).await,
+        }
+    }
+
+    /// Sends data; `last` if nothing follows.
+    pub(super) async fn data(&mut self, data: Bytes, last: bool) -> io::Result<()> {
+        match self {
+            Sink::Http2 { stream: Some(stream), .. } if last && stream.capacity() >= data.len() => {
+                stream.send_data(data, true).map_err(io::Error::other)
+            }
+            Sink::Http2 { stream: Some(stream), .. } => {
+                if last && !data.is_empty() {
+                    stream.reserve_capacity(data.len());
+                    if stream.capacity() >= data.len() {
+                        return stream.send_data(data, true).map_err(io::Error::other);
+                    }
+                }
+                send_http2(stream, data).await?;
+                if last { stream.send_data(Bytes::new(), true).map_err(io::Error::other) } else { Ok(()) }
+            }
+            Sink::Http2 { stream: None, .. } => Err(io::ErrorKind::NotConnected.into()),
+            Sink::Http1(sink) => sink.data(&data, last).await,
+        }
+    }
+
+    /// Ends a body that has not ended with data.
+    pub(super) async fn end(&mut self, trailers: Option<HeaderMap>) -> io::Result<()> {
+        match (self, trailers) {
+            (Sink::Http2 { stream: Some(stream), .. }, Some(trailers)) => {
+                stream.send_trailers(trailers).map_err(io::Error::other)
+            }
+            (Sink::Http2 { stream: Some(stream), .. }, None) => {
+                stream.send_data(Bytes::new(), true).map_err(io::Error::other)
+            }
+            (Sink::Http2 { stream: None, .. }, _) => Err(io::ErrorKind::NotConnected.into()),
+            (Sink::Http1(sink), trailers) => sink.end(trailers.as_ref()).await,
+        }
+    }
+
+    /// Answers in the upstream's place. Nothing has been sent yet.
+    pub(crate) async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        match self {
+            Sink::Http2 { grpc: true, .. } => self.head(grpc::trailers_only(answer), true).await,
+            Sink::Http2 { .. } => {
+                let body = Bytes::copy_from_slice(answer.body.as_bytes());
+                self.head(plain(answer), body.is_empty()).await?;
+                if body.is_empty() { Ok(()) } else { self.data(body, true).await }
+            }
+            Sink::Http1(sink) => sink.answer(answer).await,
+        }
+    }
+
+    /// Breaks a response off, in a way the caller cannot take for its end.
+    pub(super) fn reset(&mut self) {
+        match self {
+            Sink::Http2 { stream: Some(stream), .. } => stream.send_reset(h2::Reason::INTERNAL_ERROR),
+            Sink::Http2 { respond, stream: None, .. } => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+            Sink::Http1(sink) => sink.persists = false,
+        }
+    }
+
+    /// Resolves when the caller no longer wants the response.
+    pub(super) fn poll_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        match self {
+            Sink::Http2 { stream: None, respond, .. } => respond.poll_reset(cx).is_ready(),
+            Sink::Http2 { stream: Some(stream), .. } => stream.poll_reset(cx).is_ready(),
+            Sink::Http1(_) => false,
+        }
+    }
+
+    /// True if the caller's connection can be used again.
+    pub(super) fn persists(&self) -> bool {
+        match self {
+            Sink::Http2 { .. } => true,
+            Sink::Http1(sink) => sink.persists,
+        }
+    }
+
+    /// The body the caller sends will not be read to its end.
+    pub(super) fn end_after_this(&mut self) {
+        if let Sink::Http1(sink) = self {
+            sink.persists = false;
+        }
+    }
+}
+
+fn plain(answer: &Answer) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, answer.body.len().into());
+    if !answer.body.is_empty() {
+        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
+    }
+    if let Some(location) = answer.location.as_ref().and_then(|location| location.parse().ok()) {
+        headers.insert(header::LOCATION, location);
+    }
+    response
+}
+
+impl Http1Sink<'_> {
+    async fn head(&mut self, response: Response<()>, over: bool) -> io::Result<()> {
+        let status = response.status();
+        let bodiless = self.to_head || matches!(status.as_u16(), 204 | 304);
+        let mut out = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), reason_phrase(status.as_u16())).into_bytes();
+        fields::write_http1(&mut out, response.headers());
+        if !bodiless && !response.headers().contains_key(header::CONTENT_LENGTH) {
+            self.frame(&mut out, over);
+        }
+        out.extend_from_slice(self.connection_field());
+        out.extend_from_slice(b"\r\n");
+        self.writer.write_all(&out, b"").await
+    }
+
+    fn frame(&mut self, out: &mut Vec<u8>, over: bool) {
+        match self.version {
+            _ if over => fields::line(out, "content-length", b"0"),
+            Version::Http11 => {
+                fields::line(out, "transfer-encoding", b"chunked");
+                self.coding = Coding::Chunked;
+            }
+            // The end of the connection is the end of the body.
+            Version::Http10 => self.persists = false,
+        }
+    }
+
+    fn connection_field(&self) -> &'static [u8] {
+        match (self.persists, self.version) {
+            (false, _) => b"connection: close\r\n",
+            (true, Version::Http10) => b"connection: keep-alive\r\n",
+            (true, Version::Http11) => b"",
+        }
+    }
+
+    async fn data(&mut self, data: &[u8], last: bool) -> io::Result<()> {
+        match self.coding {
+            _ if self.to_head => Ok(()),
+            Coding::Plain => self.writer.write_all(data, b"").await,
+            Coding::Chunked => {
+                let framed = if data.is_empty() { Vec::new() } else { chunk(data) };
+                let end = if last { last_chunk(None) } else { Vec::new() };
+                self.writer.write_all(&framed, &end).await
+            }
+        }
+    }
+
+    async fn end(&mut self, trailers: Option<&HeaderMap>) -> io::Result<()> {
+        match self.coding {
+            Coding::Chunked if !self.to_head => self.writer.write_all(&last_chunk(trailers), b"").await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        let mut out = Vec::new();
+        write_answer(&mut out, answer, self.connection_field(), self.to_head);
+        self.writer.write_all(&out, b"").await
+    }
+}
