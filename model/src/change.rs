@@ -521,7 +521,7 @@ mod tests {
         assert_eq!(errors(&with(&[10.0, 10.0, 100.0])), ["ladder"]);
         assert_eq!(errors(&with(&[0.0, 50.0])), ["ladder"]);
         assert_eq!(errors(&with(&[-1.0, 100.0])), ["ladder[0].percent"]);
-        assert_eq!(errors(&with(&[f64::NAN])), ["ladder"]);
+        assert_eq!(errors(&with(&[f64::NAN])), ["ladder", "ladder[0].percent"]);
     }
 
     #[test]

@@ -53,3 +53,25 @@ pub fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -
     let score = |c: &&str| strsim::jaro_winkler(&lower, &c.to_ascii_lowercase());
     candidates.into_iter().filter(|c| score(c) >= 0.75).max_by(|a, b| score(a).total_cmp(&score(b)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let known = ["weight", "group", "app"];
+        assert_eq!(nearest("wieght", known), Some("weight"));
+        assert_eq!(nearest("Weights", known), Some("weight"));
+        assert_eq!(nearest("zone", known), None);
+        assert_eq!(nearest("", known), None);
+    }
+
+    #[test]
+    fn errors_read_as_sentences() {
+        let hint = Some("did you mean \"b\"?".to_owned());
+        let error = FieldError { path: "spec.a".into(), message: "unknown field \"a\"".into(), hint };
+        let invalid = Invalid(vec![error, FieldError { path: String::new(), message: "is empty".into(), hint: None }]);
+        assert_eq!(invalid.to_string(), "spec.a: unknown field \"a\" (did you mean \"b\"?)\nis empty");
+    }
+}

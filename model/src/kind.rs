@@ -118,3 +118,31 @@ impl FromStr for Kind {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_spelling_is_one_kind() {
+        let mut spellings = BTreeSet::new();
+        for kind in Kind::ALL {
+            let names = [Some(kind.name()), Some(kind.plural()), kind.short()];
+            for name in names.into_iter().flatten() {
+                assert_eq!(name.parse(), Ok(kind));
+                assert_eq!(name.to_ascii_uppercase().parse(), Ok(kind));
+                assert!(spellings.insert(name.to_ascii_lowercase()), "{name} is ambiguous");
+            }
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name(), "text and JSON agree");
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_gets_the_nearest() {
+        let error = "Instanse".parse::<Kind>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown kind \"Instanse\", did you mean \"Instance\"?");
+        assert_eq!("zzz".parse::<Kind>().unwrap_err().to_string(), "unknown kind \"zzz\"");
+    }
+}

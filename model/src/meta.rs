@@ -105,3 +105,31 @@ impl Author {
         Author { actor: actor.into(), reason: reason.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(status: ConditionStatus, reason: &str, second: i64) -> Condition {
+        let last_transition_time = Timestamp::from_second(second).unwrap();
+        Condition {
+            r#type: "Alive".into(),
+            status,
+            reason: reason.into(),
+            message: String::new(),
+            last_transition_time,
+        }
+    }
+
+    #[test]
+    fn a_transition_time_moves_with_the_status_only() {
+        let mut conditions = Vec::new();
+        assert!(set_condition(&mut conditions, condition(ConditionStatus::True, "A", 1)));
+        assert!(!set_condition(&mut conditions, condition(ConditionStatus::True, "A", 2)), "nothing changed");
+        assert!(set_condition(&mut conditions, condition(ConditionStatus::True, "B", 3)));
+        assert_eq!(conditions[0].last_transition_time.as_second(), 1);
+        assert!(set_condition(&mut conditions, condition(ConditionStatus::False, "B", 4)));
+        assert_eq!((conditions.len(), conditions[0].last_transition_time.as_second()), (1, 4));
+        assert!(!holds(&conditions, "Alive") && !holds(&conditions, "Other"));
+    }
+}

@@ -180,6 +180,42 @@ impl<S: Spec> TryFrom<Object> for Resource<S> {
         }
         let status =
             if object.status.is_null() { Ok(S::Status::default()) } else { parse::typed("status", object.status) };
-        Ok(Resource { metadata: object.metadata, spec: parse::typed("spec", object.spec)?, status: status? })
+        // Left out, a spec is all defaults, or its missing fields are told by name.
+        let spec = if object.spec.is_null() { Value::Object(serde_json::Map::new()) } else { object.spec };
+        Ok(Resource { metadata: object.metadata, spec: parse::typed("spec", spec)?, status: status? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{App, AppSpec, UnitSpec};
+
+    #[test]
+    fn typed_and_untyped_are_the_same() {
+        let app = App::new("stock", AppSpec { tier: 1, ..AppSpec::default() });
+        let object = app.to_object();
+        assert_eq!(object.key().to_string(), "app/stock");
+        assert_eq!(App::try_from(object.clone()).unwrap(), app);
+        let other = Resource::<UnitSpec>::try_from(object).unwrap_err();
+        assert_eq!(other.to_string(), "kind: is App, wanted Unit");
+    }
+
+    #[test]
+    fn what_means_the_same_has_one_canonical_form() {
+        let object = |spec: Value| Object { spec, ..App::new("stock", AppSpec::default()).to_object() };
+        let canonical = object(json!({})).canonical().unwrap();
+        assert_eq!(canonical, object(json!({"protocol": "http1", "tier": 3})).canonical().unwrap());
+        assert_eq!(canonical, canonical.canonical().unwrap());
+        assert_eq!(canonical.spec["timeoutMs"], 15_000);
+    }
+
+    #[test]
+    fn rules_hold_for_the_envelope_and_the_spec() {
+        let object = App::new("Stock", AppSpec { tier: 0, ..AppSpec::default() }).to_object();
+        let paths: Vec<String> = object.validate().unwrap_err().0.into_iter().map(|e| e.path).collect();
+        assert_eq!(paths, ["metadata.name", "spec.tier"]);
     }
 }

@@ -47,3 +47,20 @@ impl Spec for TokenSpec {
         v.require(hex, "sha256", "must be 64 hexadecimal digits");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_holds_a_hash_and_an_actor() {
+        let token = |actor: &str, sha256: &str| {
+            let spec =
+                TokenSpec { actor: actor.into(), sha256: sha256.into(), role: TokenRole::Viewer, expires_at: None };
+            Token::new("t", spec).to_object().validate().map_err(|e| e.0[0].path.clone())
+        };
+        assert_eq!(token("user/a", &"0aF".repeat(22)[..64]), Ok(()));
+        assert_eq!(token("", &"0".repeat(64)), Err("spec.actor".into()));
+        assert_eq!(token("user/a", "weir_not-a-hash"), Err("spec.sha256".into()));
+    }
+}

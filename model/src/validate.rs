@@ -62,7 +62,8 @@ impl Validator {
 
     /// The value must lie in the range.
     pub fn range<T: PartialOrd + Display>(&mut self, field: &str, value: T, low: T, high: T) {
-        if value < low || value > high {
+        // Written so that it refuses what compares with nothing (NaN), too.
+        if !(value >= low && value <= high) {
             self.error(field, format!("is {value}, must be from {low} to {high}"));
         }
     }
@@ -95,5 +96,58 @@ impl Validator {
     /// The errors, if there are any.
     pub fn finish(self) -> Result<(), Invalid> {
         if self.errors.is_empty() { Ok(()) } else { Err(Invalid(self.errors)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(check: impl FnOnce(&mut Validator)) -> Vec<String> {
+        let mut validator = Validator::new();
+        check(&mut validator);
+        validator.finish().err().map(|e| e.0.iter().map(FieldError::to_string).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn all_errors_are_gathered_with_their_paths() {
+        let errors = told(|v| {
+            v.within("spec", |v| {
+                v.range("tier", 9, 1, 4);
+                v.each("rules", &[1, 0, 0], |v, n| v.require(*n > 0, "n", "must be above 0"));
+            });
+            v.error("", "is odd");
+        });
+        let wanted = [
+            "spec.tier: is 9, must be from 1 to 4",
+            "spec.rules[1].n: must be above 0",
+            "spec.rules[2].n: must be above 0",
+            "is odd",
+        ];
+        assert_eq!(errors, wanted);
+    }
+
+    #[test]
+    fn names_are_dns_names() {
+        for right in ["a", "a-1", "1.b", &"x".repeat(MAX_NAME)] {
+            assert_eq!(told(|v| v.name("n", right)), [] as [String; 0], "{right}");
+        }
+        for wrong in ["", "A", "a_b", "-a", "a-", ".a", "a/b", "ä", &"x".repeat(MAX_NAME + 1)] {
+            assert_eq!(told(|v| v.name("n", wrong)).len(), 1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn labels_can_be_selected() {
+        let labels = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        assert!(told(|v| v.labels("l", &labels("team", "pay/2"))).is_empty());
+        for (key, value) in [("", "a"), ("a,b", "c"), ("a", "b=c"), ("a", "b c"), ("a", "ü")] {
+            assert_eq!(told(|v| v.labels("l", &labels(key, value))).len(), 1, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn a_range_refuses_what_is_no_number() {
+        assert_eq!(told(|v| v.range("n", f64::NAN, 0.0, 1.0)), ["n: is NaN, must be from 0 to 1"]);
     }
 }
