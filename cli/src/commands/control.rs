@@ -49,6 +49,9 @@ pub struct Args {
     /// Run no instances on this machine; Workloads stay as they are.
     #[arg(long)]
     no_instances: bool,
+    /// Told to stop, stop the instances of this machine as well; otherwise they run on, and the next start finds them.
+    #[arg(long)]
+    stop_instances: bool,
     /// Keep everything in memory; it is gone at the end.
     #[arg(long)]
     in_memory: bool,
@@ -92,6 +95,7 @@ fn config(args: Args) -> Result<Config, Failure> {
         may_mint_admin: !output_is_a_log(),
         insecure_loopback: args.insecure_loopback,
         supervisor,
+        stop_instances: args.stop_instances,
     })
 }
 

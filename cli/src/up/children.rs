@@ -11,8 +11,8 @@ use tokio::process::Child;
 use super::Args;
 use crate::run::spawn;
 
-/// How long it may take to end after SIGTERM.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take to end after SIGTERM, with all instances.
+const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
 /// `weir control` as a child.
 pub struct Control {
@@ -35,7 +35,7 @@ impl Control {
         };
         let program = std::env::current_exe().map_err(told)?;
         let mut command = spawn::child(program.as_os_str());
-        command.arg("control").arg("--data").arg(&args.data);
+        command.arg("control").arg("--stop-instances").arg("--data").arg(&args.data);
         command.args(["--api", &args.api.to_string(), "--xds", &args.xds.to_string()]);
         command.env("WEIR_ADMIN_TOKEN", &token).env_remove("WEIR_TOKEN");
         command.stdout(file.try_clone().map_err(told)?).stderr(file);

@@ -5,15 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::join_all;
-use futures::stream::FuturesUnordered;
 use weir_instance::supervisor::{self, Request};
 
 /// How long all of them together may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A control plane waits longer than this before it starts what has ended again.
-const BEFORE_RESTART: Duration = Duration::from_millis(800);
 /// Between two looks: another process's end gives no event to wait on.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -55,16 +51,6 @@ impl Instances {
         let all = join_all(running.iter().map(|folder| stop(folder)));
         let _ = tokio::time::timeout(PATIENCE, all).await;
         running.len()
-    }
-
-    /// The same while a control plane runs that would start them again: comes back once all have ended, or a moment
-    /// after the first has, before anything is started anew.
-    pub async fn stop_before_any_restarts(&self) {
-        let running = self.running().unwrap_or_default();
-        let mut stops: FuturesUnordered<_> = running.iter().map(|folder| stop(folder)).collect();
-        let _ = tokio::time::timeout(PATIENCE, stops.next()).await;
-        let rest = async { while stops.next().await.is_some() {} };
-        let _ = tokio::time::timeout(BEFORE_RESTART, rest).await;
     }
 }
 

@@ -5,8 +5,9 @@
 //! what happens ([`drive`], [`screen`]), and reports ([`report`]). It is a client like any other: everything it does,
 //! `weir apply` and `weir get` could do, and all it knows comes from the API and from what the load counts.
 //!
-//! Ctrl-C stops everything it started. If it is killed instead, the control plane and the load end with it (the kernel
-//! tells them); instances run on under their supervisors and serve, and the next `weir up` takes them over.
+//! Ctrl-C stops everything it started. If it is killed instead, the kernel tells the control plane and the load, which
+//! do the same. If the control plane is killed as well, instances run on under their supervisors and serve; the next
+//! `weir up` takes them over, and `weir up --down` stops them.
 
 mod api;
 mod children;
@@ -136,10 +137,9 @@ fn tell_leftovers(screen: &mut Screen, instances: &leftovers::Instances) -> Resu
     Ok(())
 }
 
-/// Instances first, while the control plane can tell callers; then the control plane; then what it had started anew.
+/// The control plane stops the instances before itself, so that callers can be told; if it is dead, we do.
 async fn stop(screen: &mut Screen, control: Control, instances: &leftovers::Instances) {
     screen.line("stopping: instances, then the control plane");
-    instances.stop_before_any_restarts().await;
     control.stop().await;
     instances.stop_all().await;
     screen.line("stopped");

@@ -24,6 +24,7 @@ pub mod supervisor;
 pub mod workload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_model::{Key, Kind};
 use weir_reconcile::{Options, Runner, Stats};
@@ -70,4 +71,34 @@ impl Loops {
         let stop_too = async move { drop(also.wait_for(|stop| *stop).await) };
         tokio::join!(self.instances.run(stop), self.workloads.run(stop_too));
     }
+}
+
+/// Stops every instance of a provider, in order and side by side, while the registry can still tell callers. The
+/// controllers must have ended: they would start them again. Gives how many still ran after `patience`.
+pub async fn stop_all(provider: &dyn Provider, patience: Duration) -> usize {
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        let running = ask_all_to_stop(provider).await;
+        if running == 0 || tokio::time::Instant::now() >= deadline {
+            return running;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// How many still run, or can't tell.
+async fn ask_all_to_stop(provider: &dyn Provider) -> usize {
+    let mut running = 0;
+    for name in provider.names().await.unwrap_or_default() {
+        let seen = provider.observe(&name).await;
+        running += usize::from(!matches!(seen, Ok(None)));
+        let asked = match seen {
+            Ok(Some(status)) if !status.stopping => provider.stop(&name).await,
+            other => other.map(drop),
+        };
+        if let Err(error) = asked {
+            tracing::warn!(instance = name, %error, "cannot stop an instance yet");
+        }
+    }
+    running
 }

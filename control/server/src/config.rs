@@ -28,6 +28,8 @@ pub struct Config {
     pub insecure_loopback: bool,
     /// The `weir` program that supervises local instances; `None`: this control plane runs no instances.
     pub supervisor: Option<PathBuf>,
+    /// Told to stop, it stops the local instances as well. Otherwise they run on, and the next start finds them.
+    pub stop_instances: bool,
 }
 
 /// Where resources are kept.

@@ -3,8 +3,11 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::info;
 use weir_api::MetricsSource;
 use weir_change::execute::ChangeController;
 use weir_instance::LocalProvider;
@@ -13,11 +16,33 @@ use weir_reconcile::{Options, Runner, Stats};
 
 use crate::Base;
 use crate::access;
-use crate::config::Config;
+use crate::config::{Config, Storage};
 use crate::error::StartError;
 
 /// Controllers by name, with what their loops have done.
 pub(crate) type Loops = Vec<(&'static str, Arc<Stats>)>;
+
+/// How long local instances may take to end when they are to end with the control plane.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The end of the instance controllers: before everything else, since callers of what stops must still be told.
+pub(crate) struct Instances {
+    stop: watch::Sender<bool>,
+    provider: Arc<LocalProvider>,
+    too: bool,
+}
+
+impl Instances {
+    /// Ends the controllers, then the instances where that is wanted.
+    pub(crate) async fn stop(&self) {
+        self.stop.send_replace(true);
+        if self.too {
+            self.stop.closed().await;
+            let left = weir_instance::stop_all(&*self.provider, STOP_PATIENCE).await;
+            info!(left, "local instances have been stopped");
+        }
+    }
+}
 
 /// Starts all controllers.
 pub(crate) async fn start(
@@ -25,22 +50,38 @@ pub(crate) async fn start(
     base: &Base,
     config: &Config,
     xds: SocketAddr,
-) -> Result<Loops, StartError> {
-    let mut loops = vec![start_changes(parts, base)];
+) -> Result<(Loops, Option<Instances>), StartError> {
+    let options = loop_options(config);
+    let mut loops = vec![start_changes(parts, base, options.clone())];
     if let Some(weir) = &config.supervisor {
         let token = access::instance_token(&base.store).await?;
         let folder = config.data.join("instances");
-        let options = LocalOptions { folder, weir: weir.clone(), control: format!("http://{xds}"), token: Some(token) };
+        let local = LocalOptions { folder, weir: weir.clone(), control: format!("http://{xds}"), token: Some(token) };
         let failed = |source| StartError::Data { what: "the folder of the instances".into(), source };
-        let provider = Arc::new(LocalProvider::new(options).map_err(failed)?);
-        loops.extend(start_instances(parts, base, provider));
+        let provider = Arc::new(LocalProvider::new(local).map_err(failed)?);
+        let (stop, stopped) = watch::channel(false);
+        loops.extend(start_instances(parts, base, provider.clone(), stopped, options));
+        return Ok((loops, Some(Instances { stop, provider, too: config.stop_instances })));
     }
-    Ok(loops)
+    Ok((loops, None))
 }
 
-fn start_changes(parts: &mut JoinSet<&'static str>, base: &Base) -> (&'static str, Arc<Stats>) {
+/// The data folder's lock lets one process in at a time, so what leads is the folder, not the process: after a kill the
+/// successor goes on at once rather than when the lease of the dead one has run out.
+fn loop_options(config: &Config) -> Options {
+    match config.storage {
+        Storage::Memory => Options::default(),
+        _ => Options { holder: "the holder of the data folder".into(), ..Options::default() },
+    }
+}
+
+fn start_changes(
+    parts: &mut JoinSet<&'static str>,
+    base: &Base,
+    options: Options,
+) -> (&'static str, Arc<Stats>) {
     let controller = Arc::new(ChangeController::new(base.observed.clone()));
-    let runner = Runner::new(base.store.clone(), controller, Options::default());
+    let runner = Runner::new(base.store.clone(), controller, options);
     let (stats, mut stopped) = (runner.stats(), base.stopped.clone());
     parts.spawn(async move {
         runner.run(async move { drop(stopped.wait_for(|stop| *stop).await) }).await;
@@ -53,9 +94,11 @@ fn start_instances(
     parts: &mut JoinSet<&'static str>,
     base: &Base,
     provider: Arc<LocalProvider>,
+    stopped: watch::Receiver<bool>,
+    options: Options,
 ) -> [(&'static str, Arc<Stats>); 2] {
-    let loops = weir_instance::Loops::new(base.store.clone(), provider, Options::default());
-    let (stats, stopped) = (loops.stats(), base.stopped.clone());
+    let loops = weir_instance::Loops::new(base.store.clone(), provider, options);
+    let stats = loops.stats();
     parts.spawn(async move {
         loops.run(stopped).await;
         "the instance controllers"

@@ -41,6 +41,7 @@ pub struct Server {
     first_admin_token: Option<String>,
     stop: watch::Sender<bool>,
     parts: JoinSet<&'static str>,
+    instances: Option<controllers::Instances>,
     opened: Opened,
     _folder: Option<Folder>,
 }
@@ -79,7 +80,9 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let base = Base { store: opened.store.clone(), observed: Arc::new(Observed::default()), stopped };
         let (parts, [at_api, at_xds]) = (JoinSet::new(), addresses);
-        let mut server = Server { api: at_api, xds: at_xds, first_admin_token, stop, parts, opened, _folder: folder };
+        let instances = None;
+        let mut server =
+            Server { api: at_api, xds: at_xds, first_admin_token, stop, parts, instances, opened, _folder: folder };
         if let Err(error) = server.start_parts(&base, config, api, xds).await {
             server.stop().await;
             return Err(error);
@@ -95,7 +98,8 @@ impl Server {
         api: TcpListener,
         xds: TcpListener,
     ) -> Result<(), StartError> {
-        let loops = controllers::start(&mut self.parts, base, config, self.xds).await?;
+        let (loops, instances) = controllers::start(&mut self.parts, base, config, self.xds).await?;
+        self.instances = instances;
         let options = weir_api::Options {
             explain: explain::domains(),
             probes: probe::all(base, &loops),
@@ -138,7 +142,11 @@ impl Server {
     }
 
     /// Ends every part in order: streams are closed, running reconciles finish, leases are released.
+    /// Local instances run on, unless the configuration says otherwise.
     pub async fn stop(mut self) {
+        if let Some(instances) = &self.instances {
+            instances.stop().await;
+        }
         self.stop.send_replace(true);
         while let Some(ended) = self.parts.join_next().await {
             match ended {

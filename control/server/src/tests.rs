@@ -20,6 +20,7 @@ fn config(data: &Path) -> Config {
         may_mint_admin: true,
         insecure_loopback: false,
         supervisor: None,
+        stop_instances: false,
     }
 }
 
