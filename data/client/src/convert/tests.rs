@@ -31,6 +31,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{BoolValue, Duration as DurationProto, Struct, UInt32Value, Value};
 use envoy_types::util::pack_any;
+use proptest::prelude::*;
 use prost::Name;
 use weir_config::{
     Balance, Direction, Forward, ListenerProtocol, PathMatch, Redirect, RetryOn, Route, RouteAction, StringMatch,
@@ -393,4 +394,41 @@ fn a_switched_off_upgrade_is_off() {
         connect_config: None,
     };
     assert!(!forward(RouteActionProto { upgrade_configs: vec![off], ..action_to("c") }).upgrades);
+}
+
+/// A resource of some type, whole or with a few bytes changed.
+fn mangled() -> impl Strategy<Value = Any> {
+    let whole = [
+        pack_any(with_filter(unknown_filter())),
+        pack_any(listener("l", 80, "r")),
+        pack_any(routes("r", "c")),
+        pack_any(cluster_at("c", DiscoveryType::StrictDns, "db.local", 80)),
+        pack_any(assignment("c", &[("10.0.0.1", 80), ("10.0.0.2", 80)])),
+    ];
+    let change = (any::<prop::sample::Index>(), any::<u8>());
+    (prop::sample::select(whole.to_vec()), prop::collection::vec(change, 0..4)).prop_map(|(mut any, changes)| {
+        for (index, byte) in changes {
+            let at = index.index(any.value.len());
+            any.value[at] = byte;
+        }
+        any
+    })
+}
+
+proptest! {
+    /// Whatever comes over the wire is taken as something sound or refused in words; nothing panics.
+    #[test]
+    fn anything_is_taken_or_refused(any in mangled()) {
+        if let Err((_, error)) = resource(&any) {
+            prop_assert!(!error.message.is_empty());
+        }
+    }
+
+    #[test]
+    fn noise_is_taken_or_refused(
+        kind in prop::sample::select(vec![LISTENER, ROUTES, CLUSTER, ENDPOINTS]),
+        value in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let _ = resource(&Any { type_url: kind.into(), value });
+    }
 }

@@ -1,6 +1,6 @@
 //! Spans to an OpenTelemetry collector by OTLP over gRPC.
 
-mod wire;
+pub(crate) mod wire;
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::channel::{self, Authorized, Token};
 use wire::{ExportRequest, ExportResponse, Resource, ResourceSpans, ScopeSpans, Status};
 
 /// `TraceService.Export` of `opentelemetry/proto/collector/trace/v1/trace_service.proto`.
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+pub(crate) const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// `SPAN_KIND_SERVER`, `SPAN_KIND_CLIENT`, `STATUS_CODE_ERROR` of `opentelemetry/proto/trace/v1/trace.proto`.
-const KIND_SERVER: i32 = 2;
+pub(crate) const KIND_SERVER: i32 = 2;
 const KIND_CLIENT: i32 = 3;
-const STATUS_ERROR: i32 = 2;
+pub(crate) const STATUS_ERROR: i32 = 2;
 
 /// One finished request of a sampled trace.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,71 +5,71 @@
 use envoy_types::pb::opentelemetry::proto::common::v1::{InstrumentationScope, KeyValue};
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct ExportRequest {
+pub(crate) struct ExportRequest {
     #[prost(message, repeated, tag = "1")]
-    pub(super) resource_spans: Vec<ResourceSpans>,
+    pub(crate) resource_spans: Vec<ResourceSpans>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct ExportResponse {
+pub(crate) struct ExportResponse {
     #[prost(message, optional, tag = "1")]
-    pub(super) partial_success: Option<PartialSuccess>,
+    pub(crate) partial_success: Option<PartialSuccess>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct PartialSuccess {
+pub(crate) struct PartialSuccess {
     #[prost(int64, tag = "1")]
-    pub(super) rejected_spans: i64,
+    pub(crate) rejected_spans: i64,
     #[prost(string, tag = "2")]
-    pub(super) error_message: String,
+    pub(crate) error_message: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct ResourceSpans {
+pub(crate) struct ResourceSpans {
     #[prost(message, optional, tag = "1")]
-    pub(super) resource: Option<Resource>,
+    pub(crate) resource: Option<Resource>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) scope_spans: Vec<ScopeSpans>,
+    pub(crate) scope_spans: Vec<ScopeSpans>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Resource {
+pub(crate) struct Resource {
     #[prost(message, repeated, tag = "1")]
-    pub(super) attributes: Vec<KeyValue>,
+    pub(crate) attributes: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct ScopeSpans {
+pub(crate) struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
-    pub(super) scope: Option<InstrumentationScope>,
+    pub(crate) scope: Option<InstrumentationScope>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) spans: Vec<Span>,
+    pub(crate) spans: Vec<Span>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Span {
+pub(crate) struct Span {
     #[prost(bytes = "vec", tag = "1")]
-    pub(super) trace_id: Vec<u8>,
+    pub(crate) trace_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
-    pub(super) span_id: Vec<u8>,
+    pub(crate) span_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "4")]
-    pub(super) parent_span_id: Vec<u8>,
+    pub(crate) parent_span_id: Vec<u8>,
     #[prost(string, tag = "5")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(int32, tag = "6")]
-    pub(super) kind: i32,
+    pub(crate) kind: i32,
     #[prost(fixed64, tag = "7")]
-    pub(super) start_time_unix_nano: u64,
+    pub(crate) start_time_unix_nano: u64,
     #[prost(fixed64, tag = "8")]
-    pub(super) end_time_unix_nano: u64,
+    pub(crate) end_time_unix_nano: u64,
     #[prost(message, repeated, tag = "9")]
-    pub(super) attributes: Vec<KeyValue>,
+    pub(crate) attributes: Vec<KeyValue>,
     #[prost(message, optional, tag = "15")]
-    pub(super) status: Option<Status>,
+    pub(crate) status: Option<Status>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(super) struct Status {
+pub(crate) struct Status {
     #[prost(int32, tag = "3")]
-    pub(super) code: i32,
+    pub(crate) code: i32,
 }

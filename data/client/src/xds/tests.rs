@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
@@ -11,7 +12,8 @@ use weir_config::ProxyConfig;
 use super::*;
 use crate::Token;
 use crate::fixtures::{
-    DeltaPeer, FakeControlPlane, SotwPeer, assignment, eds_cluster, listener, route_to, routes, soon, table_of,
+    DeltaPeer, FakeControlPlane, SotwPeer, assignment, cluster_at, eds_cluster, listener, route_to, routes, soon,
+    table_of,
 };
 
 const CDS: &str = crate::convert::CLUSTER;
@@ -199,17 +201,7 @@ async fn what_the_proxy_refuses_leaves_no_trace() {
     let error = ApplyError::Rejected { message: "no".into(), listeners: Vec::new() };
     client.next().await.done.send(Err(error)).unwrap();
     assert_eq!(peer.answer_to("e2").await.error_detail.unwrap().message, "no");
-    peer.tell(
-        "c2",
-        &[pack_any(crate::fixtures::cluster_at(
-            "z",
-            envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType::Static,
-            "10.0.0.9",
-            80,
-        ))],
-        &[],
-    )
-    .await;
+    peer.tell("c2", &[pack_any(cluster_at("z", DiscoveryType::Static, "10.0.0.9", 80))], &[]).await;
     assert_eq!(endpoints(&client.take().await), set(&["10.0.0.1:80", "10.0.0.9:80"]));
 }
 
@@ -339,6 +331,17 @@ async fn routes_to_a_new_cluster_wait_for_it() {
     assert!(peer.answer_to("c2").await.error_detail.is_none());
     peer.tell("e2", &[pack_any(assignment("new", &[("10.0.0.6", 80)]))], &[]).await;
     assert_eq!(endpoints(&client.take().await), set(&["10.0.0.6:80"]));
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_before_its_cluster_is_used() {
+    let mut ads = FakeControlPlane::start().await;
+    let mut client = Client::start(&ads, false);
+    let peer = ads.delta().await;
+    peer.tell_of(LDS, "l1", &[], &[]).await;
+    peer.tell("c1", &[pack_any(cluster_at("db", DiscoveryType::StrictDns, "localhost", 5432))], &[]).await;
+    let resolved = endpoints(&client.take().await);
+    assert!(resolved.contains("127.0.0.1:5432") || resolved.contains("[::1]:5432"), "{resolved:?}");
 }
 
 mod equivalence;

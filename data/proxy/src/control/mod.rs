@@ -25,6 +25,10 @@ use crate::{DrainOptions, DrainReport, Proxy, Readiness};
 pub use flags::{ControlFlags, Upstream};
 use windows::Windows;
 
+/// A listening socket of the proxy's own stays open for this long when it drains: a request which chose this instance just
+/// before its caller learned better may still be connecting. Inherited sockets outlive the proxy and need no grace.
+const OWN_SOCKET_GRACE: Duration = Duration::from_millis(500);
+
 /// Why control-plane mode could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -50,6 +54,7 @@ pub async fn run(
     let identity = Identity::new(&proxy, &flags)?;
     let token = Token::load(flags.token_file.clone(), &flags.token_env)?;
     selfcheck::raise_descriptor_limit();
+    let grace = if inherited.is_empty() { OWN_SOCKET_GRACE } else { Duration::ZERO };
     let (sink, checks) = applier::spawn(proxy.clone(), expectations(&flags, inherited));
     let (status, statuses) = watch::channel(XdsStatus::default());
     let options = XdsOptions {
@@ -62,7 +67,8 @@ pub async fn run(
     let showing = tokio::spawn(show_waiting(proxy.clone(), identity.address.clone(), statuses, checks.clone()));
     let registration = tokio::spawn(register(proxy.clone(), identity, token, checks));
     stop.await;
-    let report = leave(&proxy, &flags, registration).await;
+    let drain = DrainOptions { grace, deadline: Duration::from_millis(flags.drain_timeout_ms), ..Default::default() };
+    let report = leave(&proxy, Duration::from_millis(flags.goodbye_timeout_ms), drain, registration).await;
     // Until here the configuration was followed: what the application still calls must stay right while it drains.
     following.abort();
     showing.abort();
@@ -89,8 +95,7 @@ async fn leave(
             Parting::TimedOut(detail) => tracing::warn!(%detail, "callers may not know: draining all the same"),
         }
     }
-    let deadline = Duration::from_millis(flags.drain_timeout_ms);
-    let report = proxy.drain(DrainOptions { deadline, ..Default::default() }).await;
+    let report = proxy.drain(drain).await;
     if let Some(registration) = registration {
         registration.close().await;
     }

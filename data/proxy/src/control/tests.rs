@@ -1,15 +1,19 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+use envoy_types::pb::google::protobuf::Any;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use weir_client::fixtures::{
-    ControlPeer, DeltaPeer, FakeControlPlane, assignment, cluster_at, eds_cluster, listener, pack_any, routes, soon,
+    ControlPeer, DeltaPeer, FakeControlPlane, assignment, cluster_at, eds_cluster, listener, listener_with, manager,
+    pack_any, routes, soon,
 };
-use weir_proto::control::Unpublished;
 use weir_proto::control::command::Command as CommandKind;
+use weir_proto::control::{Command, Unpublished};
 
 use super::*;
 use crate::{Drill, Options, Snapshot};
@@ -236,4 +240,40 @@ async fn an_incomplete_identity_is_refused() {
     let incomplete = ControlFlags { app: None, ..flags("http://127.0.0.1:1") };
     let result = run(proxy, incomplete, HashSet::new(), async {}).await;
     assert!(matches!(result, Err(ControlError::Incomplete)));
+}
+
+/// A later control plane says more than this version knows: fields, a filter it may go without, a resource type, a
+/// command.
+#[tokio::test]
+async fn a_later_control_plane_is_served_from() {
+    let mut running = Running::start(Options::default()).await;
+    let target = application("first").await;
+    let mut peer = running.control.delta().await;
+    peer.tell("c1", &[later(pack_any(eds_cluster("a")))], &[]).await;
+    let endpoints = assignment("a", &[(&target.ip().to_string(), target.port())]);
+    peer.tell("e1", &[later(pack_any(endpoints))], &[]).await;
+    let mut manager = manager("r");
+    let config = Any { type_url: "type.googleapis.com/weir.next.Filter".into(), value: vec![1] };
+    let filter = HttpFilter {
+        name: "next".into(),
+        is_optional: true,
+        config_type: Some(ConfigType::TypedConfig(config)),
+        ..Default::default()
+    };
+    manager.http_filters.insert(0, filter);
+    peer.tell("l1", &[later(pack_any(listener_with("l", 0, later(pack_any(manager)))))], &[]).await;
+    peer.tell("x1", &[Any { type_url: "type.googleapis.com/weir.next.Thing".into(), value: vec![1] }], &[]).await;
+    peer.tell("r1", &[later(pack_any(routes("r", "a")))], &[]).await;
+    assert!(peer.answer_to("r1").await.error_detail.is_none());
+    let mut control = running.control.control().await;
+    assert!(control.hello().await.self_check.unwrap().passed);
+    control.send(Command { command: None }).await;
+    control.welcome().await;
+    assert_eq!(get(running.address()).await, "first");
+}
+
+/// Adds a field that this version does not know: number 15000, three bytes.
+fn later(mut any: Any) -> Any {
+    any.value.extend([0xc2, 0xa9, 0x07, 3, 1, 2, 3]);
+    any
 }

@@ -45,3 +45,24 @@ async fn losses_are_told_now_and_then() {
     losses.add(1, "-", "-");
     assert_eq!(losses.untold, 0);
 }
+
+#[tokio::test]
+async fn what_is_queued_reaches_the_collector() {
+    let mut collector = weir_client::fixtures::FakeCollector::start(0).await;
+    let (sender, queue) = queue();
+    sender.try_send(span("GET stock/0")).unwrap();
+    let options = OtlpOptions {
+        address: collector.address.clone(),
+        token: weir_client::Token::none(),
+        service: "order".into(),
+        instance: "order-1".into(),
+        version: "1".into(),
+    };
+    let exporting = tokio::spawn(queue.export(options));
+    let spans = collector.next().await;
+    assert_eq!((spans.len(), spans[0].name.as_str(), spans[0].is_server), (1, "GET stock/0", false));
+    // The task goes on: what comes later is exported too.
+    sender.try_send(span("GET stock/1")).unwrap();
+    assert_eq!(collector.next().await[0].name, "GET stock/1");
+    exporting.abort();
+}
