@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use weir_testkit::{Process, TempDir, Weir, net, peers};
+use weir_testkit::{LONG, Process, TempDir, Weir, eventually, net, peers};
 
 use crate::joined::{Caller, join};
 
@@ -31,7 +31,7 @@ fn follows_endpoints(api_type: &str) {
 
     first.terminate();
     caller.until_only("stock-b");
-    envoy.is_shown_as_acknowledging(&weir);
+    is_shown_as_acknowledging(&weir);
 }
 
 /// A running Envoy which offers `stock` locally, as the sidecar of an app `front` would.
@@ -53,13 +53,22 @@ impl Envoy {
         let process = Process::start("envoy", peers::envoy(), &flags);
         Envoy { _process: process, _folder: folder, stock }
     }
-
-    fn is_shown_as_acknowledging(&self, weir: &Weir) {
-        let shown = weir.ok(&["proxies", "-o", "json"]);
-        assert!(shown.contains("envoy-front"), "{shown}");
-        assert!(!shown.contains("rejected\": \""), "nothing was rejected: {shown}");
-    }
 }
+
+/// Envoy is shown with what it was sent and acknowledged: the same, of every type, and nothing rejected.
+fn is_shown_as_acknowledging(weir: &Weir) {
+    eventually("Envoy has acknowledged everything", LONG, || {
+        let shown: Value = serde_json::from_str(&weir.ok(&["proxies", "-o", "json"])).map_err(|e| e.to_string())?;
+        let items = shown["items"].as_array().ok_or("no items")?;
+        let envoy = items.iter().find(|item| item["node"] == NODE).ok_or("no Envoy")?;
+        let types = envoy["types"].as_object().ok_or("no types")?;
+        let settled = |state: &Value| state["sent"] == state["acknowledged"] && state.get("rejected").is_none();
+        if types.len() == 4 && types.values().all(settled) { Ok(()) } else { Err(envoy.to_string()) }
+    });
+}
+
+/// Envoy's name in the mesh.
+const NODE: &str = "envoy-front";
 
 fn bootstrap(xds: SocketAddr, api_type: &str, stock: SocketAddr, inbound: SocketAddr) -> Value {
     let upstreams = json!([{ "app": "stock", "listen": stock.to_string() }]);
@@ -69,7 +78,7 @@ fn bootstrap(xds: SocketAddr, api_type: &str, stock: SocketAddr, inbound: Socket
     }});
     let ads = json!({ "resource_api_version": "V3", "ads": {} });
     json!({
-        "node": { "id": "envoy-front", "cluster": "front", "metadata": metadata },
+        "node": { "id": NODE, "cluster": "front", "metadata": metadata },
         "dynamic_resources": {
             "ads_config": {
                 "api_type": api_type,
