@@ -1,0 +1,273 @@
+//! The control plane is killed at random moments of a change, again and again, on live traffic: no instance is changed
+//! twice or forgotten, no batch begins before its time, no more are out than the budget allows, and no request fails.
+//! Good versions arrive everywhere; a bad one is gone again after its first batch.
+//!
+//! Every round is a change of one mesh, to B and back to A, every third to the drill C. `WEIR_SEEDS` says how many.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use weir_testkit::{LONG, Process, Weir, binary, eventually};
+
+/// Rounds, unless `WEIR_SEEDS` says otherwise.
+const ROUNDS: u64 = 3;
+/// A change that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Kills in one round.
+const MOST_KILLS: u64 = 5;
+/// A control plane that has just come back waits for its proxies before it goes on, so a life must be long enough for
+/// some to die in every step.
+const LONGEST_LIFE_MS: u64 = 10_000;
+/// Instances of front and stock in each of the two units.
+const REPLICAS: usize = 2;
+
+#[test]
+fn whatever_is_killed_nothing_is_lost_repeated_or_forgotten() {
+    let mut mesh = Mesh::start();
+    let rounds = std::env::var("WEIR_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    let mut current = "A";
+    for seed in 0..rounds {
+        let target = if seed % 3 == 2 {
+            "C"
+        } else if current == "A" {
+            "B"
+        } else {
+            "A"
+        };
+        let change = mesh.change_with_kills(seed, target);
+        let ended = if target == "C" { "RolledBack" } else { "Succeeded" };
+        assert_eq!(change["status"]["phase"], ended, "seed {seed}: {change:#}");
+        assert_eq!(touched(&change).len(), if target == "C" { 1 } else { mesh.instances }, "seed {seed}: {change:#}");
+        current = if target == "C" { current } else { target };
+        assert!(mesh.versions().values().all(|version| version == current), "seed {seed}: {:?}", mesh.versions());
+        eprintln!("round {seed} to {target}: {}", mesh.load.lines().last().cloned().unwrap_or_default());
+    }
+}
+
+/// `edge` calls `front`, which calls `stock`; a steady load enters at the edge.
+struct Mesh {
+    weir: Weir,
+    instances: usize,
+    load: Load,
+}
+
+impl Mesh {
+    fn start() -> Mesh {
+        let weir = Weir::start();
+        resources().iter().for_each(|resource| drop(weir.apply(&resource.to_string())));
+        let instances = 4 * REPLICAS + 1;
+        eventually("all instances serve", LONG, || {
+            let serving = list(&weir, "instances").iter().filter(|i| i["status"]["phase"] == "Serving").count();
+            if serving == instances { Ok(()) } else { Err(format!("{serving} of {instances}")) }
+        });
+        let load = Load::start(&weir, edge(&weir));
+        Mesh { weir, instances, load }
+    }
+
+    /// Runs a change to its end. At first the control plane dies again and again, each time after a random part of
+    /// [`LONGEST_LIFE_MS`]; then it is left alone. The law is watched throughout.
+    fn change_with_kills(&mut self, seed: u64, target: &str) -> Value {
+        let name = format!("round-{seed}");
+        let failed_before = self.load.settled_failures();
+        self.weir.apply(&change(&name, target).to_string());
+        let (mut chance, mut law) = (Chance(seed), Law::default());
+        for _ in 0..chance.below(MOST_KILLS) + 1 {
+            let life = Duration::from_millis(chance.below(LONGEST_LIFE_MS));
+            if self.watch(&name, &mut law, Instant::now() + life).is_some() {
+                break;
+            }
+            self.weir.kill();
+            self.weir.start_again();
+        }
+        let ended = self.watch(&name, &mut law, Instant::now() + PATIENCE);
+        let change = ended.unwrap_or_else(|| panic!("seed {seed}: {:#}", get(&self.weir, &format!("changes/{name}"))));
+        // What the bad version harms before it is caught is its own; planned change fails nothing.
+        let failed = self.load.settled_failures() - failed_before;
+        assert!(target == "C" || failed == 0, "seed {seed}: {failed} requests failed: {:?}", self.load.lines().last());
+        change
+    }
+
+    /// Looks until the change has ended or `until`.
+    fn watch(&self, name: &str, law: &mut Law, until: Instant) -> Option<Value> {
+        loop {
+            let instances = list(&self.weir, "instances");
+            // Read after the instances: what was written to them was recorded before.
+            let change = get(&self.weir, &format!("changes/{name}"));
+            law.watch(&instances, &change);
+            let phase = change["status"]["phase"].as_str().unwrap_or("Pending");
+            if matches!(phase, "Succeeded" | "RolledBack" | "Aborted" | "Blocked") {
+                return Some(change);
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+        }
+    }
+
+    fn versions(&self) -> BTreeMap<String, String> {
+        let version = |i: &Value| (text(&i["metadata"]["name"]), text(&i["spec"]["proxyVersion"]));
+        list(&self.weir, "instances").iter().map(version).collect()
+    }
+}
+
+/// What must hold at every look.
+#[derive(Default)]
+struct Law {
+    /// Versions that each instance's spec went through in this change.
+    histories: BTreeMap<String, Vec<String>>,
+}
+
+impl Law {
+    fn watch(&mut self, instances: &[Value], change: &Value) {
+        let started = touched(change);
+        let mut out: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for instance in instances {
+            let (name, version) = (text(&instance["metadata"]["name"]), text(&instance["spec"]["proxyVersion"]));
+            let history = self.histories.entry(name.clone()).or_default();
+            if history.last() != Some(&version) {
+                history.push(version);
+                assert!(history.len() == 1 || started.contains(&name), "{name} was not recorded: {change:#}");
+                let back = history.len() == 3 && history[0] == history[2];
+                assert!(history.len() <= 2 || back, "{name} went through {history:?}: {change:#}");
+            }
+            if instance["status"]["phase"] != "Serving" {
+                *out.entry((text(&instance["spec"]["app"]), text(&instance["spec"]["unit"]))).or_default() += 1;
+            }
+        }
+        assert!(out.values().all(|count| *count <= 1), "out together: {out:?}");
+        one_batch_at_a_time(change);
+    }
+}
+
+fn one_batch_at_a_time(change: &Value) {
+    let batches = change["status"]["batches"].as_array().cloned().unwrap_or_default();
+    let begun: Vec<&Value> = batches.iter().filter(|b| b["phase"] != "Waiting").collect();
+    let earlier = begun.len().saturating_sub(1);
+    assert!(begun[..earlier].iter().all(|b| b["phase"] == "Passed"), "a batch began before its time: {change:#}");
+}
+
+/// Instances that the change says it has let go.
+fn touched(change: &Value) -> BTreeSet<String> {
+    let batches = change["status"]["batches"].as_array().cloned().unwrap_or_default();
+    let started = batches.iter().filter_map(|b| b["started"].as_object());
+    started.flat_map(|names| names.keys().cloned()).collect()
+}
+
+/// `weir-demo load`, which writes what it has counted each second.
+struct Load {
+    process: Process,
+    output: PathBuf,
+}
+
+impl Load {
+    fn start(weir: &Weir, edge: SocketAddr) -> Load {
+        let output = weir.data().join("load.jsonl");
+        let mut command = Command::new(binary("weir-demo"));
+        command.args(["load", "--rate", "60", "--to", &edge.to_string(), "--output"]).arg(&output);
+        let load = Load { process: Process::spawn("weir-demo load", &mut command), output };
+        eventually("requests are answered", LONG, || load.counted(1));
+        load
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let written = fs::read_to_string(&self.output).unwrap_or_default();
+        written.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn counted(&self, at_least: u64) -> Result<Value, String> {
+        let last = self.lines().pop().ok_or("nothing is written")?;
+        let answered = last["ok"].as_u64().unwrap_or(0) + last["failed"].as_u64().unwrap_or(0);
+        if answered >= at_least { Ok(last) } else { Err(last.to_string()) }
+    }
+
+    /// Requests failed so far, of all that were sent before now.
+    fn settled_failures(&mut self) -> u64 {
+        let ended = self.process.exited();
+        assert!(ended.is_none(), "the load ended: {ended:?}");
+        let sent = self.lines().last().and_then(|line| line["sent"].as_u64()).unwrap_or(0);
+        let last = eventually("what was sent is answered", LONG, || self.counted(sent + 1));
+        last["failed"].as_u64().unwrap_or(0)
+    }
+}
+
+/// A seeded sequence (Knuth's MMIX generator); the high bits are the random ones.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+fn resource(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "weir.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+fn change(name: &str, target: &str) -> Value {
+    let rung = |percent: u32| json!({"percent": percent, "bakeSeconds": 3, "minRequests": 10});
+    resource(
+        "Change",
+        name,
+        json!({
+            "action": {"proxyUpgrade": {"version": target}},
+            "ladder": [rung(0), rung(50), rung(100)],
+            "judge": {"patienceSeconds": 120},
+        }),
+    )
+}
+
+fn resources() -> Vec<Value> {
+    let unit = |name: &str| resource("Unit", name, json!({"canary": name == "east"}));
+    let app = |name: &str, tier: u8| resource("App", name, json!({"tier": tier}));
+    let mut all = vec![unit("east"), unit("west"), app("stock", 4), app("front", 3), app("edge", 1)];
+    all.extend([release("A", json!([])), release("B", json!([])), release("C", json!(["--drill", "fail-ratio=0.3"]))]);
+    for unit in ["east", "west"] {
+        all.push(workload("stock", unit, &[], REPLICAS));
+        all.push(workload("front", unit, &["stock"], REPLICAS));
+    }
+    let edge = json!({"app": "edge", "unit": "east", "replicas": 1, "calls": ["front"], "proxyVersion": "A"});
+    all.push(resource("Workload", "edge-east", edge));
+    all
+}
+
+fn release(version: &str, args: Value) -> Value {
+    let path = binary("weir-proxy").display().to_string();
+    let spec = json!({"component": "proxy", "version": version, "path": path, "args": args});
+    resource("Release", &format!("proxy-{}", version.to_lowercase()), spec)
+}
+
+fn workload(app: &str, unit: &str, calls: &[&str], replicas: usize) -> Value {
+    let demo = binary("weir-demo").display().to_string();
+    let mut command = vec![demo.as_str(), "service", "--name", app, "--listen", "{address}:{port}"];
+    let called: Vec<String> = calls.iter().map(|call| format!("{call}={{upstream:{call}}}")).collect();
+    called.iter().for_each(|call| command.extend(["--call", call]));
+    let spec = json!({
+        "app": app, "unit": unit, "replicas": replicas, "calls": calls, "command": command, "proxyVersion": "A",
+    });
+    resource("Workload", &format!("{app}-{unit}"), spec)
+}
+
+/// Where the edge's proxy offers front.
+fn edge(weir: &Weir) -> SocketAddr {
+    let instances = list(weir, "instances");
+    let edge = instances.iter().find(|i| i["spec"]["app"] == "edge").expect("there is an edge");
+    text(&edge["spec"]["upstreams"][0]["listen"]).parse().expect("an address")
+}
+
+fn get(weir: &Weir, path: &str) -> Value {
+    weir.get(&format!("/apis/weir.dev/v1/{path}")).expect("the API answers").json()
+}
+
+fn list(weir: &Weir, plural: &str) -> Vec<Value> {
+    get(weir, plural)["items"].as_array().cloned().expect("a list has items")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
