@@ -71,7 +71,7 @@ pub(crate) async fn start(
 fn loop_options(config: &Config) -> Options {
     match config.storage {
         Storage::Memory => Options::default(),
-        _ => Options { holder: "the holder of the data folder".into(), ..Options::default() },
+        Storage::Sqlite => Options { holder: "the holder of the data folder".into(), ..Options::default() },
     }
 }
 
