@@ -78,10 +78,10 @@ pub async fn run(
 /// Says goodbye, waits within bounds until callers know, and drains.
 async fn leave(
     proxy: &Proxy,
-    flags: &ControlFlags,
+    patience: Duration,
+    drain: DrainOptions,
     registration: tokio::task::JoinHandle<Registration>,
 ) -> DrainReport {
-    let patience = Duration::from_millis(flags.goodbye_timeout_ms);
     let registration = match registration.is_finished() {
         true => registration.await.ok(),
         false => {
