@@ -219,3 +219,6 @@ impl Caller {
         if asked { self.is_behind(app, need) } else { self.calls.contains(app) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use weir_model::instance::{ALIVE, InstancePhase, InstanceStatus, ManagedBy, Upstream};
+use weir_model::instance::{ALIVE, InstancePhase, InstanceStatus, ManagedBy};
 use weir_model::meta::set_condition;
 use weir_model::route::{Backend, Rule};
 use weir_model::{App, AppSpec, Condition, ConditionStatus, Instance, InstanceSpec, Object, Route, RouteSpec};
@@ -62,6 +62,7 @@ pub fn instance(app: &str, number: u8, group: &str) -> Instance {
         address: [127, 0, 1, number].into(),
         port: 8000,
         app_port: 9000,
+        app_address: None,
         protocol: Default::default(),
         upstreams: Vec::new(),
         proxy_version: "a".to_owned(),
@@ -90,13 +91,6 @@ pub fn dead(mut instance: Instance) -> Instance {
         last_transition_time: Timestamp::UNIX_EPOCH,
     };
     set_condition(&mut instance.status.conditions, condition);
-    instance
-}
-
-pub fn calling(mut instance: Instance, apps: &[&str]) -> Instance {
-    let listen = |port: usize| format!("127.0.0.1:{}", 15_000 + port).parse().expect("an address");
-    instance.spec.upstreams =
-        apps.iter().enumerate().map(|(i, app)| Upstream { app: app.to_string(), listen: listen(i) }).collect();
     instance
 }
 

@@ -71,7 +71,7 @@ impl Node {
     pub fn sidecar_of(spec: &InstanceSpec) -> Sidecar {
         Sidecar {
             inbound: (spec.app_port != 0).then(|| SocketAddr::new(spec.address, spec.port)),
-            application: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), spec.app_port),
+            application: SocketAddr::new(spec.app_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), spec.app_port),
             upstreams: spec.upstreams.iter().map(|u| (u.app.clone(), u.listen)).collect(),
         }
     }
@@ -234,4 +234,77 @@ fn agent(node: &core::Node) -> String {
 
 fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use envoy_types::pb::google::protobuf::Value;
+
+    use super::*;
+
+    fn value(kind: Kind) -> Value {
+        Value { kind: Some(kind) }
+    }
+
+    fn object(fields: &[(&str, Kind)]) -> Struct {
+        let fields: HashMap<_, _> = fields.iter().map(|(name, kind)| (name.to_string(), value(kind.clone()))).collect();
+        Struct { fields }
+    }
+
+    fn text(text: &str) -> Kind {
+        Kind::StringValue(text.to_owned())
+    }
+
+    fn wire(weir: Kind) -> core::Node {
+        core::Node {
+            id: "order-1".into(),
+            cluster: "order".into(),
+            metadata: Some(object(&[("weir", weir)])),
+            ..Default::default()
+        }
+    }
+
+    fn upstream(app: &str, listen: &str) -> Value {
+        value(Kind::StructValue(object(&[("app", text(app)), ("listen", text(listen))])))
+    }
+
+    #[test]
+    fn a_sidecar_says_where_it_stands() {
+        let upstreams = ListValue { values: vec![upstream("stock", "127.0.0.1:15001")] };
+        let weir = object(&[
+            ("app", text("order")),
+            ("address", text("127.0.0.7")),
+            ("port", Kind::NumberValue(8000.0)),
+            ("appPort", text("9000")),
+            ("upstreams", Kind::ListValue(upstreams)),
+        ]);
+        let node = Node::read(&wire(Kind::StructValue(weir))).expect("well-formed");
+        let sidecar = node.sidecar.expect("a sidecar");
+        assert_eq!((node.id.as_str(), node.app.as_str()), ("order-1", "order"));
+        assert_eq!(sidecar.inbound, "127.0.0.7:8000".parse().ok());
+        assert_eq!(sidecar.application, "127.0.0.1:9000".parse().expect("an address"));
+        assert_eq!(sidecar.upstreams, [("stock".to_owned(), "127.0.0.1:15001".parse().expect("an address"))]);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named() {
+        let bad = |fields: &[(&str, Kind)]| Node::read(&wire(Kind::StructValue(object(fields)))).expect_err("refused");
+        assert_eq!(
+            bad(&[("port", Kind::NumberValue(70_000.0))]),
+            "node.metadata.weir: port: must be a whole number from 0 to 65535"
+        );
+        let upstreams = Kind::ListValue(ListValue { values: vec![upstream("stock", "there")] });
+        let message = bad(&[("upstreams", upstreams)]);
+        assert!(message.starts_with("node.metadata.weir: upstreams[0].listen: \"there\" is no address"), "{message}");
+        assert!(Node::read(&wire(Kind::BoolValue(true))).is_err());
+    }
+
+    #[test]
+    fn a_plain_node_is_a_client() {
+        let plain = core::Node { id: "x".repeat(10_000), cluster: "edge".into(), ..Default::default() };
+        let node = Node::read(&plain).expect("well-formed");
+        assert_eq!((node.app.as_str(), node.sidecar, node.id.len()), ("edge", None, MAX_TEXT));
+    }
 }

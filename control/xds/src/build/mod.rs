@@ -43,3 +43,6 @@ fn duration(value: Duration) -> Option<wkt::Duration> {
 fn millis(value: u64) -> Option<wkt::Duration> {
     duration(Duration::from_millis(value))
 }
+
+#[cfg(test)]
+mod tests;

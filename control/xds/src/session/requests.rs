@@ -114,15 +114,13 @@ impl Session {
         }
     }
 
-    /// A client that comes back with the version that this subscription has now needs no answer.
+    /// A client that comes back with the version of everything meant for it needs no answer. Where it names what it
+    /// wants that can't be told: it may have dropped and asked again for a name since it got that version.
     fn resume(&mut self, r#type: Type, version: &str) {
-        let now: BTreeMap<Arc<str>, Arc<Resource>> = if r#type.is_root() {
-            self.wanted(r#type)
-        } else {
-            let named = |name: &Arc<str>| self.node.named(&self.world, r#type, name);
-            self.of(r#type).names.iter().filter_map(named).map(|r| (Arc::clone(&r.name), r)).collect()
-        };
-        let same = *version_of(now.iter().map(|(name, r)| (&**name, &*r.version))) == *version;
+        let subscription = self.of(r#type);
+        let everything = subscription.wildcard && subscription.names.is_empty();
+        let wanted = if everything { self.wanted(r#type) } else { BTreeMap::new() };
+        let same = everything && *version_of(wanted.iter().map(|(name, r)| (&**name, &*r.version))) == *version;
         let subscription = self.of_mut(r#type);
         subscription.dirty_all = true;
         // One that comes back with another version has something to go on with: what it lacks is a change like any other.
@@ -131,7 +129,7 @@ impl Session {
         subscription.blind = !same && !version.is_empty();
         if same {
             let accepted = |r: Arc<Resource>| Known { resource: Some(Arc::clone(&r)), ..Known::accepted(&r.version) };
-            subscription.known = now.into_iter().map(|(name, r)| (name, accepted(r))).collect();
+            subscription.known = wanted.into_iter().map(|(name, r)| (name, accepted(r))).collect();
         }
     }
 

@@ -362,14 +362,16 @@ fn a_rejected_version_is_noted_and_not_sent_again_until_it_changes() {
 }
 
 #[test]
-fn after_a_restart_a_client_that_has_everything_is_sent_nothing() {
+fn after_a_restart_a_client_that_has_everything_is_sent_nothing_needless() {
     let store = mesh();
     let again = store.restarted();
     for mut client in both(&store) {
         client.log.clear();
         client.reconnect(again.index.world());
         client.settle();
-        assert_eq!(client.log, [], "{:?}", client.mode);
+        // State of the world can't tell whether a client still has what it names; delta can.
+        let repeated = [(Type::Endpoints, 1), (Type::Route, 2)];
+        assert_eq!(client.log, if client.mode == Mode::Sotw { &repeated[..] } else { &[] }, "{:?}", client.mode);
         let seq = again.index.world().seq;
         assert_eq!(client.acknowledged, BTreeMap::from([("order".to_owned(), seq)]), "it counts as acknowledged");
     }
@@ -385,7 +387,7 @@ fn after_a_restart_a_client_is_sent_what_changed_meanwhile() {
         client.log.clear();
         client.reconnect(again.index.world());
         client.read();
-        assert_eq!(client.log, [(Type::Endpoints, 1)]);
+        assert_eq!(client.log, [(Type::Endpoints, 1)], "routes wait for it, if they are repeated at all");
         assert_eq!(client.acknowledged["order"], 0, "not acknowledged yet");
         client.settle();
         assert_eq!(client.acknowledged["order"], again.index.world().seq);
@@ -507,7 +509,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Reconnect),
         1 => Just(Step::Restart),
     ];
-    prop::collection::vec(step, 0..80)
+    prop::collection::vec(step, 0..120)
 }
 
 const APPS: [&str; 4] = ["order", "stock", "order-v2", "front"];
@@ -542,7 +544,7 @@ fn take(step: &Step, store: &mut Store, clients: &mut [Client]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..Default::default() })]
 
     /// Whatever happens: in the end both variants have exactly what the world says, and on the way there no route ever
     /// led to a cluster that was missing.

@@ -1,0 +1,167 @@
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration};
+use envoy_types::pb::google::protobuf::value::Kind;
+use prost::Message;
+use weir_model::RouteSpec;
+use weir_model::app::{AppSpec, Balance, Protocol};
+use weir_model::route::{Backend, PathMatch, PathMatchType, RouteMatch, RouteRetry, Rule};
+
+use super::*;
+use crate::build::endpoints::Endpoint;
+use crate::fixtures::instance;
+use crate::resource::Resource;
+
+fn read<M: Message + Default>(resource: &Resource) -> M {
+    M::decode(resource.body.as_slice()).expect("what was encoded can be read")
+}
+
+#[test]
+fn endpoints_read_back_with_the_generated_types() {
+    let members = [instance("stock", 1, ""), instance("stock", 2, ""), instance("stock", 3, "")];
+    let endpoints: Vec<Endpoint> = members.iter().map(Endpoint::new).collect();
+    let assignment: ClusterLoadAssignment = read(&endpoints::assignment("stock", &endpoints));
+    assert_eq!(assignment.cluster_name, "stock");
+    let zones: Vec<(String, String, u32, usize)> = assignment
+        .endpoints
+        .iter()
+        .map(|l| {
+            let at = l.locality.clone().unwrap_or_default();
+            (at.region, at.zone, l.load_balancing_weight.map_or(0, |w| w.value), l.lb_endpoints.len())
+        })
+        .collect();
+    assert_eq!(zones, [("east".into(), "z0".into(), 100, 1), ("east".into(), "z1".into(), 200, 2)]);
+    let first = &assignment.endpoints[0].lb_endpoints[0];
+    let Some(HostIdentifier::Endpoint(host)) = &first.host_identifier else { panic!("no host: {first:?}") };
+    assert_eq!(host.address, socket_address([127, 0, 1, 2].into(), 8000));
+    assert_eq!(first.load_balancing_weight, uint(100));
+    let metadata = &first.metadata.as_ref().expect("metadata").filter_metadata["weir"];
+    let text = |name: &str| metadata.fields[name].kind.clone();
+    assert_eq!(text("instance"), Some(Kind::StringValue("stock-2".into())));
+    assert_eq!(text("version"), Some(Kind::StringValue("1".into())));
+}
+
+#[test]
+fn versions_are_the_same_every_time() {
+    let member = Endpoint::new(&instance("stock", 1, ""));
+    let spec = AppSpec { protocol: Protocol::Grpc, ..AppSpec::default() };
+    let versions = || {
+        [
+            endpoints::assignment("stock", [&member]),
+            cluster::of_app("stock", "gray", &spec),
+            listener::api("stock"),
+            listener::outbound("stock", "127.0.0.1:1".parse().expect("an address"), Protocol::Http1),
+            route::outbound("stock", &spec, &[]),
+        ]
+        .map(|r| r.version.to_string())
+    };
+    let first = versions();
+    for _ in 0..20 {
+        assert_eq!(versions(), first);
+    }
+}
+
+#[test]
+fn clusters_say_what_is_spoken_and_how_to_choose() {
+    let spec = AppSpec { protocol: Protocol::Grpc, balance: Balance::LeastRequest, ..AppSpec::default() };
+    let grpc: Cluster = read(&cluster::of_app("stock", "", &spec));
+    assert_eq!(grpc.lb_policy, 1);
+    assert!(
+        grpc.typed_extension_protocol_options.keys().eq(["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"])
+    );
+    let plain: Cluster = read(&cluster::of_app("stock", "gray", &AppSpec::default()));
+    assert_eq!(plain.name, "stock|gray");
+    assert!(plain.typed_extension_protocol_options.is_empty());
+}
+
+#[test]
+fn a_listener_without_http_passes_bytes() {
+    let bind = "127.0.0.1:15001".parse().expect("an address");
+    let filter = |protocol| {
+        let listener: Listener = read(&listener::outbound("db", bind, protocol));
+        listener.filter_chains[0].filters[0].name.clone()
+    };
+    assert_eq!(filter(Protocol::Tcp), "envoy.filters.network.tcp_proxy");
+    assert_eq!(filter(Protocol::Http2), "envoy.filters.network.http_connection_manager");
+}
+
+fn rule(path: Option<(PathMatchType, &str)>, method: Option<&str>, to: &[(&str, &str, u32)]) -> Rule {
+    let path = path.map(|(r#type, value)| PathMatch { r#type, value: value.to_owned() });
+    let backend = |(app, group, weight): &(&str, &str, u32)| Backend {
+        app: app.to_string(),
+        group: group.to_string(),
+        weight: *weight,
+    };
+    Rule {
+        matches: vec![RouteMatch { path, method: method.map(str::to_owned), ..Default::default() }],
+        backends: to.iter().map(backend).collect(),
+        ..Default::default()
+    }
+}
+
+fn built(specs: &[&RouteSpec]) -> RouteConfiguration {
+    read(&route::outbound("stock", &AppSpec::default(), specs))
+}
+
+fn spec(hostnames: &[&str], rules: Vec<Rule>) -> RouteSpec {
+    RouteSpec { app: "stock".into(), hostnames: hostnames.iter().map(|h| h.to_string()).collect(), rules }
+}
+
+fn path_of(route: &Route) -> PathSpecifier {
+    route.r#match.as_ref().and_then(|m| m.path_specifier.clone()).expect("a path")
+}
+
+fn retries_of(route: &Route) -> String {
+    let Some(Action::Route(action)) = &route.action else { panic!("no route: {route:?}") };
+    action.retry_policy.as_ref().map(|r| r.retry_on.clone()).unwrap_or_default()
+}
+
+#[test]
+fn hosts_come_first_then_everybodys_rules_then_the_app_itself() {
+    let own = spec(&["a.example.com"], vec![rule(Some((PathMatchType::Exact, "/x")), None, &[("stock", "gray", 1)])]);
+    let all = spec(&[], vec![rule(Some((PathMatchType::RegularExpression, "/y.*")), None, &[("stock-v2", "", 1)])]);
+    let configuration = built(&[&own, &all]);
+    let shape: Vec<(&str, usize)> =
+        configuration.virtual_hosts.iter().map(|h| (h.domains[0].as_str(), h.routes.len())).collect();
+    assert_eq!(shape, [("a.example.com", 3), ("*", 2)]);
+    assert_eq!(path_of(&configuration.virtual_hosts[0].routes[0]), PathSpecifier::Path("/x".into()));
+    assert_eq!(path_of(&configuration.virtual_hosts[1].routes[1]), PathSpecifier::Prefix("/".into()));
+    let used: Vec<String> = route::clusters_used("stock", &[&own, &all]).into_iter().collect();
+    assert_eq!(used, ["stock", "stock-v2", "stock|gray"]);
+}
+
+#[test]
+fn a_path_prefix_matches_whole_segments() {
+    let prefix = spec(&[], vec![rule(Some((PathMatchType::PathPrefix, "/a/")), None, &[("stock", "", 1)])]);
+    let paths: Vec<PathSpecifier> = built(&[&prefix]).virtual_hosts[0].routes.iter().map(path_of).collect();
+    let exact = PathSpecifier::Path("/a".into());
+    assert_eq!(paths, [exact, PathSpecifier::Prefix("/a/".into()), PathSpecifier::Prefix("/".into())]);
+}
+
+#[test]
+fn only_idempotent_methods_are_repeated_after_they_were_sent() {
+    let retry = Some(RouteRetry { on_reset: true, on_gateway_error: true, ..RouteRetry::default() });
+    let with = |method| spec(&[], vec![Rule { retry: retry.clone(), ..rule(None, method, &[("stock", "", 1)]) }]);
+    let safe = "connect-failure,refused-stream";
+    let full = "connect-failure,refused-stream,reset,gateway-error";
+    let retries =
+        |spec: &RouteSpec| -> Vec<String> { built(&[spec]).virtual_hosts[0].routes.iter().map(retries_of).collect() };
+    assert_eq!(retries(&with(Some("GET"))), [full, safe]);
+    assert_eq!(retries(&with(Some("POST"))), [safe, safe]);
+    assert_eq!(retries(&with(None)), [full, safe, safe]);
+}
+
+#[test]
+fn grpc_calls_are_bounded_by_their_own_deadline() {
+    let timeout = |protocol| {
+        let app = AppSpec { protocol, timeout_ms: 700, ..AppSpec::default() };
+        let configuration: RouteConfiguration = read(&route::outbound("stock", &app, &[]));
+        let Some(Action::Route(action)) = configuration.virtual_hosts[0].routes[0].action.clone() else { panic!() };
+        (action.timeout, action.max_stream_duration.is_some())
+    };
+    assert_eq!(timeout(Protocol::Http1), (millis(700), false));
+    assert_eq!(timeout(Protocol::Grpc), (millis(0), true));
+}
