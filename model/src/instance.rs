@@ -1,6 +1,6 @@
 //! Instance: one running copy of an app, with its proxy.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -49,9 +49,12 @@ pub struct InstanceSpec {
     pub address: IpAddr,
     /// Port of the proxy's inbound listener.
     pub port: u16,
-    /// Port of the application behind it, on 127.0.0.1; 0: none (a client or a gateway).
+    /// Port of the application behind it; 0: none (a client or a gateway).
     #[serde(default)]
     pub app_port: u16,
+    /// Address at which the application listens, where it is not 127.0.0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_address: Option<IpAddr>,
     /// What the application speaks.
     #[serde(default)]
     pub protocol: Protocol,
@@ -168,6 +171,14 @@ impl InstancePhase {
             Swapping => matches!(next, Serving | Failed | Terminating),
             Failed => matches!(next, Starting | Unpublishing | Draining | Swapping | Serving | Terminating),
         }
+    }
+}
+
+impl InstanceSpec {
+    /// Where the application listens, if there is one.
+    pub fn application(&self) -> Option<SocketAddr> {
+        let address = self.app_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        (self.app_port != 0).then(|| SocketAddr::new(address, self.app_port))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line of `weir run`, and what follows from it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use weir_instance::Artifact;
@@ -39,6 +39,9 @@ pub struct Args {
     /// Port on 127.0.0.1 at which the program listens.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub port: u16,
+    /// Address at which the program listens, where its Instance says so.
+    #[arg(long, default_value = "127.0.0.1", hide = true)]
+    pub app_address: IpAddr,
     /// Where callers reach the proxy; port 0: any free one.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
     pub inbound: SocketAddr,

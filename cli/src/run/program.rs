@@ -1,7 +1,7 @@
 //! The program beside the proxy: started once, never restarted, waited for.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub enum Event {
 pub struct Program {
     child: Option<Child>,
     status: Option<AppStatus>,
-    port: u16,
+    address: Option<SocketAddr>,
     listens: bool,
     /// When SIGTERM was sent, and whether SIGKILL was.
     ending: Option<(Instant, bool)>,
@@ -53,7 +53,12 @@ impl Program {
         let pid = child.id().unwrap_or_default();
         tracing::info!(pid, "started {name}");
         let status = Some(AppStatus { pid, started_at: Timestamp::now() });
-        Ok(Program { child: Some(child), status, port: args.port, ..Program::default() })
+        Ok(Program {
+            child: Some(child),
+            status,
+            address: Some(SocketAddr::new(args.app_address, args.port)),
+            ..Program::default()
+        })
     }
 
     /// What runs.
@@ -77,7 +82,7 @@ impl Program {
         let status = tokio::select! {
             biased;
             status = child.wait() => status,
-            () = accepts(self.port), if !self.listens => {
+            () = accepts(self.address), if !self.listens => {
                 self.listens = true;
                 return Event::Listens;
             }
@@ -130,9 +135,9 @@ impl Program {
     }
 }
 
-/// Resolves when something accepts on the port.
-async fn accepts(port: u16) {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+/// Resolves when something accepts at the address.
+async fn accepts(address: Option<SocketAddr>) {
+    let Some(address) = address else { return };
     while TcpStream::connect(address).await.is_err() {
         tokio::time::sleep(LOOK).await;
     }

@@ -113,7 +113,7 @@ impl Supervisor {
             Event::Proxy(proxy::Event::Says(report)) => self.proxy.reported(now, report),
             Event::Proxy(proxy::Event::Ended(status)) => self.proxy.ended(now, status.map_err(text)?),
             Event::Program(program::Event::Listens) => {
-                tracing::info!("the program listens on 127.0.0.1:{}", self.args.port);
+                tracing::info!("the program listens on {}:{}", self.args.app_address, self.args.port);
             }
             Event::Program(program::Event::Ended(status)) => self.program_ended(status.map_err(text)?),
             Event::Signal if self.stopping => self.kill(now),

@@ -157,10 +157,11 @@ async fn launch(store: &dyn Store, instance: &Instance, proxy: Artifact) -> Resu
 /// Replaces the placeholders of a Workload's command.
 fn fill(text: &str, instance: &Instance) -> String {
     let spec = &instance.spec;
-    let text = text
-        .replace("{instance}", instance.name())
-        .replace("{address}", "127.0.0.1")
-        .replace("{port}", &spec.app_port.to_string());
+    let mut text = text.replace("{instance}", instance.name());
+    if let Some(application) = spec.application() {
+        let (address, port) = (application.ip().to_string(), application.port().to_string());
+        text = text.replace("{address}", &address).replace("{port}", &port);
+    }
     spec.upstreams.iter().fold(text, |text, upstream| {
         text.replace(&format!("{{upstream:{}}}", upstream.app), &upstream.listen.to_string())
     })

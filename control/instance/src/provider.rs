@@ -1,7 +1,7 @@
 //! What the controllers ask of whatever runs processes.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -48,8 +48,8 @@ pub struct Placement {
     pub address: IpAddr,
     /// Port of the proxy's inbound listener.
     pub port: u16,
-    /// Port of its application; 0 where it has none.
-    pub app_port: u16,
+    /// Where its application is to listen, if it has one.
+    pub application: SocketAddr,
     /// Where it reaches what it calls.
     pub upstreams: Vec<Upstream>,
 }

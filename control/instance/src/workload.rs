@@ -141,7 +141,8 @@ fn instance_spec(workload: &Workload, number: u32, placement: Placement, version
         workload: Some(workload.name().to_owned()),
         address: placement.address,
         port: placement.port,
-        app_port: if spec.command.is_empty() { 0 } else { placement.app_port },
+        app_port: if spec.command.is_empty() { 0 } else { placement.application.port() },
+        app_address: (!spec.command.is_empty()).then(|| placement.application.ip()),
         protocol: Default::default(),
         upstreams: placement.upstreams,
         proxy_version: version.to_owned(),
@@ -187,6 +188,8 @@ async fn report(store: &dyn Store, workload: &Workload, instances: &[Instance]) 
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
     use super::*;
 
     fn workload(replicas: u32) -> Workload {
@@ -207,8 +210,9 @@ mod tests {
     }
 
     fn member(number: u32, version: &str) -> Instance {
-        let address = [127, 16, 0, number as u8].into();
-        let placement = Placement { address, port: 8080, app_port: 20_000, upstreams: Vec::new() };
+        let address = IpAddr::from([127, 16, 0, number as u8]);
+        let application = SocketAddr::new(address, 9000);
+        let placement = Placement { address, port: 8080, application, upstreams: Vec::new() };
         let workload = workload(3);
         Instance::new(instance_name(&workload, number), instance_spec(&workload, number, placement, version))
     }

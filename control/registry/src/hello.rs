@@ -120,6 +120,7 @@ fn spec(hello: &wire::Hello, v: &mut Validator) -> InstanceSpec {
         address: address(&hello.address, v),
         port: port("port", hello.port, v),
         app_port: port("appPort", hello.app_port, v),
+        app_address: None,
         protocol: protocol(&hello.protocols),
         upstreams: upstreams(&hello.upstreams, v),
         proxy_version: hello.proxy_version.clone(),

@@ -190,7 +190,10 @@ fn arguments(launch: &Launch, folder: &Path, control: &str) -> Vec<String> {
     flag("stack", spec.stack.clone());
     flag("app-version", spec.app_version.clone());
     flag("protocol", protocol(spec).to_owned());
-    flag("port", spec.app_port.to_string());
+    if let Some(application) = spec.application() {
+        flag("port", application.port().to_string());
+        flag("app-address", application.ip().to_string());
+    }
     flag("inbound", format!("{}:{}", spec.address, spec.port));
     flag("control", control.to_owned());
     flag("folder", folder.display().to_string());

@@ -1,10 +1,9 @@
 //! Addresses for instances of this machine.
 //!
-//! On Linux all of 127.0.0.0/8 is loopback. Each instance gets an address of its own in 127.16.0.0/12 (so inbound and
-//! outbound ports never collide) and a port on 127.0.0.1 for its application, below the range from which the kernel
-//! takes ports for outgoing connections (32768 on). Where the search begins follows from the instance's name and the
-//! provider's folder, so that several meshes on one machine begin in different places; what is taken by others is
-//! found by trying to bind it.
+//! On Linux all of 127.0.0.0/8 is loopback. Each instance gets an address of its own in 127.16.0.0/12, for its proxy's
+//! listeners and for its application, so ports never collide, neither within a mesh nor between meshes of one machine.
+//! Where the search begins follows from the instance's name and the provider's folder; what is taken by others is found
+//! by trying to bind it.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -17,10 +16,8 @@ use crate::provider::Placement;
 const INBOUND: u16 = 8080;
 /// Port of the first outbound listener; the next have the next ones.
 const OUTBOUND: u16 = 15001;
-/// First application port.
-const FIRST_APP_PORT: u16 = 20_000;
-/// Application ports.
-const APP_PORTS: u64 = 12_000;
+/// Port of every application.
+const APPLICATION: u16 = 9000;
 /// Addresses in 127.16.0.0/12.
 const ADDRESSES: u64 = 1 << 20;
 /// Candidates that are tried.
@@ -42,7 +39,7 @@ pub fn place(
     Some(Placement {
         address,
         port: INBOUND,
-        app_port: free_app_port(begin, taken, &free)?,
+        application: SocketAddr::new(address, APPLICATION),
         upstreams: calls.iter().enumerate().map(upstream).collect::<Option<_>>()?,
     })
 }
@@ -55,17 +52,10 @@ pub fn bindable(address: SocketAddr) -> bool {
 fn free_address(begin: u64, calls: usize, taken: &[InstanceSpec], free: impl Fn(SocketAddr) -> bool) -> Option<IpAddr> {
     let taken: HashSet<IpAddr> = taken.iter().map(|spec| spec.address).collect();
     let candidates = (0..TRIES).map(|step| address(begin.wrapping_add(step)));
-    let ports = || (0..calls).map(|index| OUTBOUND + index as u16).chain([INBOUND]);
+    let ports = || (0..calls).map(|index| OUTBOUND + index as u16).chain([INBOUND, APPLICATION]);
     candidates
         .filter(|candidate| !taken.contains(candidate))
         .find(|candidate| ports().all(|port| free(SocketAddr::new(*candidate, port))))
-}
-
-fn free_app_port(begin: u64, taken: &[InstanceSpec], free: impl Fn(SocketAddr) -> bool) -> Option<u16> {
-    let taken: HashSet<u16> = taken.iter().map(|spec| spec.app_port).collect();
-    let candidates = (0..APP_PORTS).map(|step| FIRST_APP_PORT + (begin.wrapping_add(step) % APP_PORTS) as u16);
-    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    candidates.filter(|candidate| !taken.contains(candidate)).find(|candidate| free(SocketAddr::new(local, *candidate)))
 }
 
 /// The n-th address of 127.16.0.0/12; the last byte is neither 0 nor 255.
@@ -89,7 +79,7 @@ mod tests {
     use crate::decide::tests::spec;
 
     fn taken(placement: &Placement) -> InstanceSpec {
-        InstanceSpec { address: placement.address, app_port: placement.app_port, ..spec("A") }
+        InstanceSpec { address: placement.address, ..spec("A") }
     }
 
     #[test]
@@ -98,20 +88,14 @@ mod tests {
         let first = place("mesh/front-1", &calls, &[], |_| true).unwrap();
         let second = place("mesh/front-1", &calls, &[taken(&first)], |_| true).unwrap();
         assert_ne!(first.address, second.address);
-        assert_ne!(first.app_port, second.app_port);
         assert_eq!(first.upstreams[1].listen, SocketAddr::new(first.address, 15002));
     }
 
     #[test]
     fn what_somebody_else_has_is_left_to_them() {
         let first = place("mesh/other-1", &[], &[], |_| true).unwrap();
-        let theirs = [
-            SocketAddr::new(first.address, first.port),
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), first.app_port),
-        ];
-        let next = place("mesh/other-1", &[], &[], |address| !theirs.contains(&address)).unwrap();
+        let next = place("mesh/other-1", &[], &[], |address| address != first.application).unwrap();
         assert_ne!(next.address, first.address);
-        assert_ne!(next.app_port, first.app_port);
         assert_eq!(place("mesh/other-1", &[], &[], |_| false), None);
     }
 
