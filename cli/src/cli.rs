@@ -81,7 +81,7 @@ pub enum Command {
     /// Run the control plane.
     Control(commands::control::Args),
     /// Run a program with a proxy beside it.
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Run all of Weir on this machine.
     Up(up::Args),
     /// Print a completion script for a shell.

@@ -29,7 +29,7 @@ use crate::{output, run, up};
 /// Does what was typed.
 pub fn dispatch(command: Command) -> ExitCode {
     let outcome = match command {
-        Command::Run(args) => return run::main(args),
+        Command::Run(args) => return run::main(*args),
         Command::Up(args) => return up::main(args),
         Command::Control(args) => control::main(args),
         Command::Completion(args) => {

@@ -25,7 +25,6 @@ use tracing_subscriber::EnvFilter;
 
 pub use args::Args;
 
-use crate::output::color;
 
 /// Runs the supervisor until its program ends or it is told to stop. Must be the only thread of the process: children
 /// get a signal when the thread that started them ends.
