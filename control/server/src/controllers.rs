@@ -75,11 +75,7 @@ fn loop_options(config: &Config) -> Options {
     }
 }
 
-fn start_changes(
-    parts: &mut JoinSet<&'static str>,
-    base: &Base,
-    options: Options,
-) -> (&'static str, Arc<Stats>) {
+fn start_changes(parts: &mut JoinSet<&'static str>, base: &Base, options: Options) -> (&'static str, Arc<Stats>) {
     let controller = Arc::new(ChangeController::new(base.observed.clone()));
     let runner = Runner::new(base.store.clone(), controller, options);
     let (stats, mut stopped) = (runner.stats(), base.stopped.clone());
