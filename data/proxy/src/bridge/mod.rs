@@ -29,7 +29,7 @@ use crate::phases::{Answer, Destination};
 use crate::snapshot::{ForwardAction, RouteEntry};
 use crate::stats::Refusal;
 use crate::trace::TraceContext;
-use crate::worker::{Connection, Ticket};
+use crate::worker::{Connection, Leaving, Ticket};
 
 /// A request for an upstream.
 #[derive(Debug)]
@@ -94,15 +94,14 @@ pub(crate) async fn from_http1(
     ticket: Ticket,
     outgoing: Outgoing,
 ) -> After {
-    let leaving = connection.is_leaving();
-    let Connection { worker, stream, timer, .. } = connection;
+    let Connection { worker, listener, stream, timer, .. } = connection;
     let (reader, mut writer) = stream.split();
     if facts.expects_continue && buf.is_empty() {
         // The body is read here whatever the upstream thinks of it, so the caller may as well send it.
         let _ = writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n", b"").await;
     }
     let body = RequestBody::from_http1(facts.framing, worker, buf, reader);
-    let sink = Sink::http1(writer, facts, leaving);
+    let sink = Sink::http1(writer, facts, Leaving { worker, listener });
     let exchange = Exchange { worker, timer, ticket: &ticket, outgoing, body, sink };
     match exchange.run().await {
         Finished { persists: true } => After::KeepAlive,

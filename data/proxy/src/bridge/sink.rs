@@ -13,6 +13,7 @@ use super::{fields, grpc};
 use crate::http1::{Facts, reason_phrase, write_answer};
 use crate::io::Writer;
 use crate::phases::Answer;
+use crate::worker::Leaving;
 
 /// A caller, waiting for a response.
 pub(crate) enum Sink<'a> {
@@ -28,6 +29,7 @@ pub(crate) struct Http1Sink<'a> {
     version: Version,
     to_head: bool,
     persists: bool,
+    leaving: Leaving<'a>,
     coding: Coding,
 }
 
@@ -45,12 +47,13 @@ impl<'a> Sink<'a> {
         Sink::Http2 { respond, stream: None, grpc }
     }
 
-    pub(crate) fn http1(writer: Writer<'a>, facts: &Facts, leaving: bool) -> Self {
+    pub(crate) fn http1(writer: Writer<'a>, facts: &Facts, leaving: Leaving<'a>) -> Self {
         Sink::Http1(Http1Sink {
             writer,
             version: facts.version,
             to_head: facts.to_head,
-            persists: facts.persists && !leaving,
+            persists: facts.persists,
+            leaving,
             coding: Coding::Plain,
         })
     }
@@ -164,6 +167,7 @@ fn plain(answer: &Answer) -> Response<()> {
 
 impl Http1Sink<'_> {
     async fn head(&mut self, response: Response<()>, over: bool) -> io::Result<()> {
+        self.persists &= !self.leaving.now();
         let status = response.status();
         let bodiless = self.to_head || matches!(status.as_u16(), 204 | 304);
         let mut out = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), reason_phrase(status.as_u16())).into_bytes();
@@ -216,6 +220,7 @@ impl Http1Sink<'_> {
     }
 
     async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        self.persists &= !self.leaving.now();
         let mut out = Vec::new();
         write_answer(&mut out, answer, self.connection_field(), self.to_head);
         self.writer.write_all(&out, b"").await

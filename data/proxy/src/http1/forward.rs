@@ -19,7 +19,7 @@ use crate::stats::{Fault, Refusal};
 use crate::upstream::{
     AcquireError, Again, Attempts, ClusterState, EndpointState, Failure, InFlight, Lease, acquire, try_idle,
 };
-use crate::worker::{Connection, ListenerView, Ticket};
+use crate::worker::{Connection, Leaving, ListenerView, Ticket};
 
 /// When the response came before the request was whole, the rest may still come for this long.
 const LATE_UPLOAD: Duration = Duration::from_secs(1);
@@ -201,8 +201,7 @@ impl Exchange<'_> {
             retry.is_some() && attempts.after(failure, idempotent, retry, cluster, Some(endpoint)) == Again::Yes
         };
         let idle = self.idle();
-        let leaving = self.connection.is_leaving();
-        let Connection { worker, stream, timer, .. } = &mut *self.connection;
+        let Connection { worker, listener, stream, timer, .. } = &mut *self.connection;
         let (caller, to) = stream.split();
         let mut responding = Responding {
             worker,
@@ -218,7 +217,7 @@ impl Exchange<'_> {
             idle,
             reused,
             upgrade: self.outgoing.upgrade,
-            leaving,
+            leaving: Leaving { worker, listener },
             watched: Some(caller),
         };
         Ok(responding.run(retries).await)
@@ -228,8 +227,7 @@ impl Exchange<'_> {
     async fn exchange_streaming(&mut self, lease: &mut Lease, received: &mut Buf) -> Result<Responded, u16> {
         let progress = Progress::begun(Instant::now());
         let idle = self.idle();
-        let leaving = self.connection.is_leaving();
-        let Connection { worker, stream, timer, .. } = &mut *self.connection;
+        let Connection { worker, listener, stream, timer, .. } = &mut *self.connection;
         let (mut caller, to) = stream.split();
         let (from, mut upstream) = lease.stream.split();
         let upload = &mut self.upload;
@@ -249,7 +247,7 @@ impl Exchange<'_> {
             idle,
             reused: lease.reused,
             upgrade: false,
-            leaving,
+            leaving: Leaving { worker, listener },
             watched: None,
         };
         let mut uploaded = None;

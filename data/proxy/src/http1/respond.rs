@@ -14,7 +14,7 @@ use super::prepare::Facts;
 use super::upload::Progress;
 use crate::io::{BUFFER_BYTES, Buf, Reader, Timer, Writer};
 use crate::upstream::Failure;
-use crate::worker::{Ticket, Worker};
+use crate::worker::{Leaving, Ticket, Worker};
 
 /// Largest response head (bytes).
 pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
@@ -66,7 +66,7 @@ pub(super) struct Responding<'a, 'c> {
     pub(super) reused: bool,
     pub(super) upgrade: bool,
     /// The connection to the caller is to end with this response.
-    pub(super) leaving: bool,
+    pub(super) leaving: Leaving<'a>,
     /// The caller has been told nothing, and may be gone without anybody noticing.
     pub(super) watched: Option<Reader<'c>>,
 }
@@ -165,7 +165,7 @@ impl Responding<'_, '_> {
         let decode = head.framing == Framing::Chunked && self.facts.version == Version::Http10;
         // A caller that waited for `100 Continue` in vain will not send its body, so what comes next is unknown.
         let unsent = self.facts.expects_continue && self.progress.sent_at.get().is_none();
-        let ends = decode || unsent || head.framing == Framing::UntilClose || self.leaving;
+        let ends = decode || unsent || head.framing == Framing::UntilClose || self.leaving.now();
         let goes = match head.status {
             101 => Goes::Over,
             _ => Goes::of(self.facts.version, self.facts.persists && !ends),

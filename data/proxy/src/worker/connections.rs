@@ -27,6 +27,20 @@ pub(crate) struct Connection {
 impl Connection {
     /// True once the connection is to end with the answer in hand.
     pub(crate) fn is_leaving(&self) -> bool {
+        Leaving { worker: &self.worker, listener: &self.listener }.now()
+    }
+}
+
+/// Whether a connection is to end with its next answer. Asked as late as can be: while an answer was awaited, a drain
+/// may have begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaving<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) listener: &'a ListenerState,
+}
+
+impl Leaving<'_> {
+    pub(crate) fn now(self) -> bool {
         self.worker.is_draining() || self.listener.retired.get()
     }
 }

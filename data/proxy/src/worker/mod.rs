@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 pub(crate) use apply::{NewSocket, Update};
-pub(crate) use connections::Connection;
 use connections::Connections;
+pub(crate) use connections::{Connection, Leaving};
 pub(crate) use drain::Drained;
 pub(crate) use run::{Command, Handle, Setup, spawn};
 pub(crate) use ticket::{Details, Ticket, count_refusal};

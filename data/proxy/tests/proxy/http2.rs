@@ -1,0 +1,245 @@
+//! HTTP/2 and gRPC.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderMap, Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use weir_proxy::DrainOptions;
+
+use crate::peers::{GET, Setup, Upstream, nobody, ok, soon};
+
+/// A caller that speaks HTTP/2.
+struct Caller {
+    send: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+/// A response with all of its body.
+struct Answer {
+    response: Response<()>,
+    body: Vec<u8>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Caller {
+    async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (send, connection) = soon(h2::client::handshake(stream)).await.unwrap();
+        Caller { send, connection: tokio::spawn(connection) }
+    }
+
+    async fn ask(&mut self, request: Request<()>, body: &[&'static [u8]], trailers: Option<HeaderMap>) -> Answer {
+        let mut send = soon(self.send.clone().ready()).await.unwrap();
+        let over = body.is_empty() && trailers.is_none();
+        let (response, mut stream) = send.send_request(request, over).unwrap();
+        for (index, part) in body.iter().enumerate() {
+            let last = index + 1 == body.len() && trailers.is_none();
+            stream.send_data(Bytes::from_static(part), last).unwrap();
+        }
+        if let Some(trailers) = trailers {
+            stream.send_trailers(trailers).unwrap();
+        }
+        let (parts, mut received) = soon(response).await.unwrap().into_parts();
+        let mut body = Vec::new();
+        while let Some(data) = soon(received.data()).await {
+            let data = data.unwrap();
+            body.extend_from_slice(&data);
+            received.flow_control().release_capacity(data.len()).unwrap();
+        }
+        let trailers = soon(received.trailers()).await.unwrap();
+        Answer { response: Response::from_parts(parts, ()), body, trailers }
+    }
+}
+
+fn request(method: &str, path: &str) -> Request<()> {
+    Request::builder().method(method).uri(format!("http://shop{path}")).body(()).unwrap()
+}
+
+/// An upstream that speaks HTTP/2: sends the body back with a trailer, and the head as fields.
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::spawn(echo_one(request, respond));
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn echo_one(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+    let (parts, mut body) = request.into_parts();
+    let header = |name: &str| parts.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    let response = Response::builder()
+        .header("content-type", "application/grpc")
+        .header("x-path", parts.uri.path())
+        .header("x-authority", parts.uri.authority().unwrap().as_str())
+        .header("x-te", header("te"))
+        .body(())
+        .unwrap();
+    let mut stream = respond.send_response(response, false).unwrap();
+    while let Some(Ok(data)) = body.data().await {
+        body.flow_control().release_capacity(data.len()).unwrap();
+        stream.send_data(data, false).unwrap();
+    }
+    let mut trailers = body.trailers().await.unwrap().unwrap_or_default();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    stream.send_trailers(trailers).unwrap();
+}
+
+#[tokio::test]
+async fn http2_callers_reach_http1_upstreams() {
+    let upstream = Upstream::answering(|request| ok(&request.text())).await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let answer = caller.ask(request("GET", "/p?q"), &[], None).await;
+    assert_eq!((answer.response.status().as_u16(), answer.body.as_slice()), (200, &b""[..]));
+    let seen = upstream.last();
+    assert!(seen.head.starts_with("GET /p?q HTTP/1.1\r\nhost: shop\r\n"), "{}", seen.head);
+    assert_eq!(seen.field("transfer-encoding"), None);
+    let mut with_length = request("POST", "/");
+    with_length.headers_mut().insert("content-length", 5.into());
+    assert_eq!(caller.ask(with_length, &[b"he", b"llo"], None).await.body, b"hello");
+    assert_eq!(upstream.last().field("content-length"), Some("5"));
+    let answer = caller.ask(request("POST", "/"), &[b"he", b"llo"], None).await;
+    let body = String::from_utf8(answer.body).unwrap();
+    assert!(body.contains("he") && body.ends_with("0\r\n\r\n"), "the upstream saw chunks: {body:?}");
+    assert_eq!(upstream.last().field("transfer-encoding"), Some("chunked"));
+}
+
+#[tokio::test]
+async fn many_streams_share_few_upstream_connections() {
+    let upstream = Upstream::saying("x").await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let caller = Caller::connect(running.address).await;
+    let asks = (0..50).map(|_| {
+        let send = caller.send.clone();
+        tokio::spawn(async move {
+            let (response, _) = send.ready().await.unwrap().send_request(request("GET", "/"), true).unwrap();
+            response.await.unwrap().status().as_u16()
+        })
+    });
+    for ask in asks.collect::<Vec<_>>() {
+        assert_eq!(soon(ask).await.unwrap(), 200);
+    }
+    assert_eq!(upstream.count(), 50);
+}
+
+#[tokio::test]
+async fn grpc_passes_with_its_trailers() {
+    let running = Setup::new().cluster("protocol: Http2").start(&[echo().await]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let mut call = request("POST", "/shop.Stock/Get");
+    call.headers_mut().insert("te", "trailers".parse().unwrap());
+    call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-mine", "1".parse().unwrap());
+    let answer = caller.ask(call, &[b"message"], Some(trailers)).await;
+    assert_eq!(answer.body, b"message");
+    let field = |name: &str| answer.response.headers()[name].to_str().unwrap();
+    assert_eq!((field("x-path"), field("x-authority"), field("x-te")), ("/shop.Stock/Get", "shop", "trailers"));
+    let trailers = answer.trailers.unwrap();
+    assert_eq!((trailers["grpc-status"].as_bytes(), trailers["x-mine"].as_bytes()), (&b"0"[..], &b"1"[..]));
+}
+
+#[tokio::test]
+async fn http1_callers_reach_http2_upstreams() {
+    let running = Setup::new().cluster("protocol: Http2").start(&[echo().await]).await;
+    let mut caller = running.connect().await;
+    for _ in 0..2 {
+        let answer = caller.ask("POST /p HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\nhello").await;
+        assert_eq!((answer.status(), answer.field("x-path")), (200, Some("/p")));
+        assert!(answer.text().starts_with("5\r\nhello\r\n0\r\n"), "{}", answer.text());
+        assert!(answer.text().contains("grpc-status: 0"), "trailers pass: {}", answer.text());
+    }
+    let answer =
+        caller.ask("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n").await;
+    assert!(answer.text().starts_with("2\r\nhi\r\n"));
+    let head = caller.ask("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    drop(head);
+    running.metric("weir_upstream_connects_total{cluster=\"up\"} 1").await;
+}
+
+#[tokio::test]
+async fn grpc_callers_get_the_proxys_errors_as_grpc_status() {
+    let running = Setup::new().start(&[nobody()]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let mut call = request("POST", "/x");
+    call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let answer = caller.ask(call, &[b"message"], None).await;
+    assert_eq!(answer.response.status().as_u16(), 200);
+    assert_eq!(answer.response.headers()["grpc-status"], "14");
+    let plain = caller.ask(request("GET", "/x"), &[], None).await;
+    assert_eq!(plain.response.status().as_u16(), 503);
+}
+
+#[tokio::test]
+async fn large_bodies_pass_under_flow_control() {
+    static LARGE: [u8; 1_000_000] = [7; 1_000_000];
+    let running = Setup::new().cluster("protocol: Http2").start(&[echo().await]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let answer = caller.ask(request("POST", "/"), &[&LARGE], None).await;
+    assert!(answer.body == LARGE);
+    let upstream = Upstream::answering(|request| ok(&request.text())).await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let mut with_length = request("POST", "/");
+    with_length.headers_mut().insert("content-length", LARGE.len().into());
+    assert!(caller.ask(with_length, &[&LARGE], None).await.body == LARGE);
+}
+
+#[tokio::test]
+async fn a_drain_says_goaway_and_streams_finish() {
+    let (let_go, gate) = tokio::sync::watch::channel(false);
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        let mut gate = gate.clone();
+        async move {
+            peer.head().await;
+            gate.wait_for(|open| *open).await.unwrap();
+            peer.send(ok("done")).await;
+        }
+    })
+    .await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let caller = Caller::connect(running.address).await;
+    let (response, _) = caller.send.clone().ready().await.unwrap().send_request(request("GET", "/"), true).unwrap();
+    running.metric("weir_active_requests 1").await;
+    let proxy = running.proxy.clone();
+    let drain = tokio::spawn(async move { proxy.drain(DrainOptions::default()).await });
+    let_go.send(true).unwrap();
+    assert_eq!(soon(response).await.unwrap().status().as_u16(), 200);
+    let report = soon(drain).await.unwrap();
+    assert_eq!((report.finished, report.cut), (1, 0), "{report:?}");
+    soon(caller.connection).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_contradicts_the_authority_is_refused() {
+    let upstream = Upstream::saying("x").await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let mut two_hosts = request("GET", "/");
+    two_hosts.headers_mut().insert("host", "other".parse().unwrap());
+    assert_eq!(caller.ask(two_hosts, &[], None).await.response.status().as_u16(), 400);
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn one_listener_takes_both_protocols() {
+    let upstream = Upstream::saying("x").await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let mut http2 = Caller::connect(running.address).await;
+    assert_eq!(http2.ask(request("GET", "/"), &[], None).await.body, b"x");
+    assert_eq!(running.connect().await.ask(GET).await.text(), "x");
+    // A method that begins like the HTTP/2 preface.
+    let answer = running.connect().await.ask("PRINT / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(answer.status(), 200);
+}

@@ -1,0 +1,10 @@
+//! The proxy between real sockets: tiny hand-written peers on both sides.
+
+mod balancing;
+mod changes;
+mod http1;
+mod http2;
+mod limits;
+mod observing;
+mod peers;
+mod smuggling;
