@@ -19,19 +19,19 @@ mod sockets;
 pub mod spawn;
 mod supervisor;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
 pub use args::Args;
 
-
 /// Runs the supervisor until its program ends or it is told to stop. Must be the only thread of the process: children
 /// get a signal when the thread that started them ends.
 pub fn main(args: Args) -> ExitCode {
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(supervisor::run(args)));
     ended.unwrap_or_else(|message| {
