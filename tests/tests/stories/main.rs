@@ -13,3 +13,5 @@ mod grpc_client_runs_from_weir;
 mod house;
 mod joined;
 mod proxy_beside_peers;
+mod supervisor_keeps_its_word;
+mod up_shows_it;
