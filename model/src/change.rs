@@ -196,7 +196,7 @@ pub enum Command {
     /// Go on.
     #[default]
     Run,
-    /// Finish what is in flight, begin nothing.
+    /// Finish what is in flight, begin nothing. A roll-back goes on, and harm found meanwhile begins one.
     Pause,
     /// Stop for good where it stands.
     Abort,
@@ -466,6 +466,9 @@ pub struct Evidence {
     /// Windows in which a changed instance had events, per instance.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub harmed_windows: BTreeMap<String, u32>,
+    /// Seconds of reports since a changed instance last had an event.
+    #[serde(default)]
+    pub quiet_seconds: u64,
     /// What the changed instances were compared with, in words.
     #[serde(default)]
     pub compared_with: String,

@@ -2,12 +2,12 @@
 //!
 //! Nothing is judged on the way back, but each instance must pass its own self-check on its previous version; one that
 //! does not stops the roll-back before it takes more out. Protection windows do not hold a roll-back up unless they say
-//! so: what did harm is to go.
+//! so, and neither does a pause: what did harm is to go. A person stops a roll-back by aborting the change.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, Command};
+use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase};
 
 use super::step::{LOOK, Walk};
 use crate::plan;
@@ -19,13 +19,12 @@ impl Walk<'_> {
         self.forget_the_gone(&rollback.batch);
         self.welcome_returned(&mut rollback.batch);
         let failure = self.not_returned(&rollback.batch);
-        let paused = self.change.spec.command == Command::Pause;
-        let admitted = if failure.is_some() || paused { Ok(Vec::new()) } else { self.admitted(&rollback.batch, true) };
+        let admitted = if failure.is_some() { Ok(Vec::new()) } else { self.admitted(&rollback.batch, true) };
         self.status.rollback = Some(rollback);
         match (failure, admitted) {
             (Some(failure), _) => self.block(BlockReason::RollbackFailed, failure),
             (None, Err(findings)) => self.unsafe_plan(&findings),
-            (None, Ok(names)) => self.return_more(names, paused),
+            (None, Ok(names)) => self.return_more(names),
         }
     }
 
@@ -83,7 +82,7 @@ impl Walk<'_> {
         })
     }
 
-    fn return_more(&mut self, names: Vec<String>, paused: bool) {
+    fn return_more(&mut self, names: Vec<String>) {
         let now = self.now;
         let Some(rollback) = &mut self.status.rollback else { return };
         rollback.batch.started.extend(names.into_iter().map(|name| (name, now)));
@@ -93,8 +92,7 @@ impl Walk<'_> {
         if done == total {
             return self.rolled_back(total);
         }
-        let held = if paused { "; paused by a person, nothing more begins" } else { "" };
-        self.wait(format!("rolling back: {done} of {total} instances are back{held}"), LOOK);
+        self.wait(format!("rolling back: {done} of {total} instances are back"), LOOK);
     }
 
     fn rolled_back(&mut self, total: usize) {

@@ -10,7 +10,11 @@
 //! Two rules keep clumps of errors from deciding alone. What one instance adds in one window is cut to what control
 //! instances show too (at least [`CLUMP`]), and harm must show in at least [`HARMED_WINDOWS`] windows, and on more than
 //! one treated instance where a stratum has more than one. Cutting only ever lowers the treated count, so the bound on
-//! false alarms stands. Evidence that is strong but on one instance alone neither passes nor fails: it holds the batch.
+//! false alarms stands.
+//!
+//! A batch does not pass because evidence of harm falls short of proof: while a comparison is suspicious (or proof would
+//! be there, but on one instance alone) the batch is held, until the evidence decides or the events have stopped for as
+//! long as a whole bake.
 //!
 //! Where no control instance is left (an app of one instance, the last batch), an instance is compared with its own
 //! last seconds before the change, replayed backwards beside it, with a wider tolerance since the hour has moved on. Where
@@ -33,6 +37,10 @@ use evalue::Counts;
 pub const CLUMP: u64 = 10;
 /// Windows with events on changed instances that harm must show in.
 pub const HARMED_WINDOWS: u32 = 3;
+/// Chance that a harmless batch is held for suspicion, which costs it time and nothing else.
+pub const HELD_BY_CHANCE: f64 = 0.1;
+/// A comparison without events for so long (or the bake, if that is longer) is suspicious no more, in seconds.
+pub const QUIET_SECONDS: u64 = 10;
 /// Tolerated relative increase, at least, where an instance is compared with its own past.
 pub const REPLAY_TOLERANCE: f64 = 1.0;
 
@@ -159,6 +167,7 @@ fn add(evidence: &mut Evidence, sample: &Sample) {
     };
     evidence.treated_instances = evidence.treated_instances.max(sample.treated.len() as u32);
     evidence.compared_with.clone_from(&sample.compared_with);
+    note_quiet(evidence, sample);
     evidence.treated_requests += treated_requests;
     evidence.treated_events += windows().map(|w| w.events).sum::<u64>();
     evidence.control_requests += control_requests;
@@ -171,6 +180,12 @@ fn add(evidence: &mut Evidence, sample: &Sample) {
     evidence.treated_counted += now.treated;
     evidence.control_counted += now.control;
     note_harmed(evidence, sample);
+}
+
+fn note_quiet(evidence: &mut Evidence, sample: &Sample) {
+    let seconds = sample.treated.iter().map(|(_, windows)| windows.len() as u64).max().unwrap_or(0);
+    let events = sample.treated.iter().flat_map(|(_, windows)| windows).any(|w| w.events > 0);
+    evidence.quiet_seconds = if events { 0 } else { evidence.quiet_seconds + seconds };
 }
 
 fn note_harmed(evidence: &mut Evidence, sample: &Sample) {
@@ -191,9 +206,17 @@ fn share_of_alpha(alpha: f64, number: u32) -> f64 {
 /// What a comparison's `log_e` must reach: the batch's share of alpha, split over its comparisons (every metric in every
 /// stratum, and every metric over all strata).
 pub fn threshold(alpha: f64, batch: u32, strata: usize) -> f64 {
+    (comparisons_made(strata) / share_of_alpha(alpha, batch)).ln()
+}
+
+/// What a comparison's `log_e` must stay below for the batch to pass; never above the threshold.
+pub fn suspicion(alpha: f64, batch: u32, strata: usize) -> f64 {
+    (comparisons_made(strata) / HELD_BY_CHANCE).ln().min(threshold(alpha, batch, strata))
+}
+
+fn comparisons_made(strata: usize) -> f64 {
     let pooled = usize::from(strata > 1);
-    let comparisons = (strata.max(1) + pooled) * Metric::ALL.len();
-    (comparisons as f64 / share_of_alpha(alpha, batch)).ln()
+    ((strata.max(1) + pooled) * Metric::ALL.len()) as f64
 }
 
 /// Answers: sets the verdict's outcome and reason from its evidence.
@@ -208,8 +231,9 @@ fn compared(evidence: &Evidence) -> bool {
 }
 
 fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
-    let strong: Vec<Evidence> = comparisons(verdict).into_iter().filter(|e| e.log_e >= verdict.threshold).collect();
-    if let Some(harm) = strong.iter().filter(|e| widespread(e)).max_by(|a, b| a.log_e.total_cmp(&b.log_e)) {
+    let all = comparisons(verdict);
+    let harmful = |e: &&Evidence| e.log_e >= verdict.threshold && widespread(e);
+    if let Some(harm) = all.iter().filter(harmful).max_by(|a, b| a.log_e.total_cmp(&b.log_e)) {
         return (Outcome::Fail, words::harm(harm, verdict.threshold));
     }
     let baked = verdict.watched_seconds;
@@ -221,13 +245,20 @@ fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
         (Outcome::Inconclusive, words::baking(verdict, baked, question.bake_seconds))
     } else if verdict.requests < question.min_requests {
         (Outcome::Inconclusive, words::too_little(verdict, question.min_requests))
-    } else if let Some(narrow) = strong.first() {
-        (Outcome::Inconclusive, words::narrow(narrow))
-    } else if let Some(alone) = verdict.evidence.iter().find(|e| !compared(e) && e.treated_events > 0) {
-        (Outcome::Inconclusive, words::alone(alone))
+    } else if let Some(doubt) = doubt(&all, question) {
+        (Outcome::Inconclusive, words::doubt(doubt))
     } else {
         (Outcome::Pass, words::pass(verdict, baked))
     }
+}
+
+/// The strongest reason not to let the batch pass yet.
+fn doubt<'e>(all: &'e [Evidence], question: &Question) -> Option<&'e Evidence> {
+    let suspicion = suspicion(question.alpha, question.batch, question.strata);
+    let suspicious = |e: &Evidence| e.log_e >= suspicion || (!compared(e) && e.treated_events > 0);
+    let quiet = question.bake_seconds.max(QUIET_SECONDS);
+    let doubtful = all.iter().filter(|e| suspicious(e) && e.quiet_seconds < quiet);
+    doubtful.max_by(|a, b| a.log_e.total_cmp(&b.log_e))
 }
 
 /// Each stratum's evidence, and where there are several strata, that of all of them together: independent E-values
@@ -254,6 +285,7 @@ fn pooled(metric: Metric, parts: &[&Evidence]) -> Evidence {
         control_events: sum(|e| e.control_events),
         log_e: parts.iter().map(|e| e.log_e).sum(),
         treated_instances: parts.iter().map(|e| e.treated_instances).sum(),
+        quiet_seconds: parts.iter().map(|e| e.quiet_seconds).min().unwrap_or(0),
         harmed_windows: parts.iter().flat_map(|e| e.harmed_windows.clone()).collect(),
         ..Evidence::default()
     }

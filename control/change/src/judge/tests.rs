@@ -62,16 +62,18 @@ fn a_service_that_fails_on_both_sides_passes() {
     assert_eq!((verdict.requests, verdict.errors), (3_000, 900));
 }
 
-/// A clump that would decide alone if it counted in full: cut, it does not suffice against one control instance, and
-/// where it does, against many, it holds the batch until somebody has looked.
+/// A clump that would decide alone if it counted in full: it holds the batch until it is seen not to come again.
 #[test]
 fn one_clump_is_not_harm() {
     let second = |events, controls| sample(&[("new", vec![seen(500, events)])], vec![seen(500, 0); controls]);
     let against_one = verdict_on([second(400, 1), second(0, 1), second(0, 1)], &question());
-    assert_eq!(against_one.outcome, Outcome::Pass);
+    assert_eq!(against_one.outcome, Outcome::Inconclusive);
+    assert!(against_one.reason.contains("in doubt: "), "{}", against_one.reason);
     let against_many = verdict_on([second(400, 20), second(0, 20), second(0, 20)], &question());
     assert_eq!(against_many.outcome, Outcome::Inconclusive);
-    assert!(against_many.reason.contains("only in 1 window(s) on new"), "{}", against_many.reason);
+    assert!(against_many.reason.contains("in 1 window(s) on new"), "{}", against_many.reason);
+    let long_over = std::iter::once(second(400, 20)).chain((0..10).map(|_| second(0, 20)));
+    assert_eq!(verdict_on(long_over, &question()).outcome, Outcome::Pass);
 }
 
 #[test]
@@ -132,6 +134,17 @@ fn strata_are_judged_together_too() {
     assert!(verdict.evidence.iter().all(|e| e.log_e < verdict.threshold));
     assert_eq!(verdict.outcome, Outcome::Fail);
     assert!(verdict.reason.contains("all 12 strata"), "{}", verdict.reason);
+}
+
+/// Fourteen failures against none are no proof at this alpha, and no pass either: the batch is held until they are.
+#[test]
+fn suspicion_is_not_a_pass() {
+    let second = || sample(&[("new", vec![seen(16, 4)])], vec![seen(16, 0)]);
+    let early = verdict_on((0..3).map(|_| second()), &Question { min_requests: 40, ..question() });
+    assert!(early.evidence[0].log_e < early.threshold);
+    assert_eq!(early.outcome, Outcome::Inconclusive);
+    assert!(early.reason.starts_with("in doubt: errors on changed instances"), "{}", early.reason);
+    assert_eq!(verdict_on((0..10).map(|_| second()), &question()).outcome, Outcome::Fail);
 }
 
 #[test]

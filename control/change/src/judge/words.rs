@@ -28,23 +28,22 @@ pub(super) fn harm(e: &Evidence, threshold: f64) -> String {
     )
 }
 
-pub(super) fn narrow(e: &Evidence) -> String {
+/// Why a comparison that proves nothing holds the batch.
+pub(super) fn doubt(e: &Evidence) -> String {
+    if e.control_requests == 0 {
+        let failed = ratio(e.treated_events, e.treated_requests);
+        return format!("{} on {}: {failed}, and nothing to compare with", e.metric, e.stratum);
+    }
     let who: Vec<&str> = e.harmed_windows.keys().map(String::as_str).take(3).collect();
     format!(
-        "{} rose, but only in {} window(s) on {}: that may be its host and not the version; look at it, then retry or \
-         roll back",
-        e.metric,
-        e.harmed_windows.values().sum::<u32>(),
-        who.join(", "),
-    )
-}
-
-pub(super) fn alone(e: &Evidence) -> String {
-    format!(
-        "{} on {}: {}, and nothing to compare with; look at them, then retry or roll back",
+        "in doubt: {} on changed instances of {} are {} against {}, in {} window(s) on {}; the evidence for harm is {}",
         e.metric,
         e.stratum,
         ratio(e.treated_events, e.treated_requests),
+        ratio(e.control_events, e.control_requests),
+        e.harmed_windows.values().sum::<u32>(),
+        who.join(", "),
+        power(e.log_e),
     )
 }
 

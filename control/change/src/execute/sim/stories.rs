@@ -113,6 +113,29 @@ fn a_paused_change_begins_nothing_and_goes_on() {
 }
 
 #[test]
+fn harm_found_in_a_pause_is_undone() {
+    let mut sim = sim();
+    sim.apply("up", spec("c"));
+    sim.run_until("up", |c| c.status.progress.in_flight > 0);
+    sim.command("up", |s| s.command = Command::Pause);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
+}
+
+#[test]
+fn a_freeze_that_says_so_holds_a_roll_back_too() {
+    let mut sim = sim();
+    sim.apply("up", spec("c"));
+    sim.run_until("up", |c| c.status.batches.first().is_some_and(|b| !b.done.is_empty()));
+    let freeze = FreezeSpec { roll_backs_too: true, reason: "nobody moves".into(), ..FreezeSpec::default() };
+    now(typed::create(&sim.store, &Freeze::new("all", freeze), &author())).unwrap();
+    sim.run_to_phase("up", ChangePhase::RollingBack);
+    (0..30).for_each(|_| sim.tick("up"));
+    assert_eq!(versions(&sim).iter().filter(|v| *v == "c").count(), 1);
+    now(sim.store.delete(&Key::new(Kind::Freeze, "all"), None, &author())).unwrap();
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
+}
+
+#[test]
 fn an_aborted_change_stays_where_it_is() {
     let mut sim = sim();
     sim.apply("up", spec("b"));
