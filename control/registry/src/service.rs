@@ -270,14 +270,13 @@ async fn watch_until_unpublished(inner: &Inner, name: &str) -> Result<(), weir_s
     };
     let mut events = inner.store.watch(&query).await?;
     while let Some(event) = events.next().await {
-        match event? {
+        let object = match event? {
             WatchEvent::Deleted(object) if object.metadata.name == name => return Ok(()),
-            WatchEvent::Added(object) | WatchEvent::Modified(object) if object.metadata.name == name => {
-                if is_out(&Instance::try_from(object)?.status) {
-                    return Ok(());
-                }
-            }
-            _ => {}
+            WatchEvent::Added(object) | WatchEvent::Modified(object) if object.metadata.name == name => object,
+            _ => continue,
+        };
+        if is_out(&Instance::try_from(object)?.status) {
+            return Ok(());
         }
     }
     pending().await

@@ -91,10 +91,10 @@ impl Board {
     /// A stream has ended. Its proxy may well serve on.
     pub fn leave(&self, stream: u64, now: Instant) {
         let mut state = self.lock();
-        if let Some(caller) = state.callers.remove(&stream).filter(|c| !c.clusters.is_empty() || !c.calls.is_empty()) {
-            if state.departed.len() < MAX_DEPARTED {
-                state.departed.push(Caller { since: now, ..caller });
-            }
+        let calls = |c: &Caller| !c.clusters.is_empty() || !c.calls.is_empty();
+        let room = state.departed.len() < MAX_DEPARTED;
+        if let Some(caller) = state.callers.remove(&stream).filter(|c| room && calls(c)) {
+            state.departed.push(Caller { since: now, ..caller });
         }
         drop(state);
         self.changed.notify_one();

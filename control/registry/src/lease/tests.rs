@@ -42,13 +42,23 @@ impl Clock {
 }
 
 fn expired(decisions: &[Decision]) -> Vec<&str> {
-    let name = |d| if let &Decision::Expire { ref instance, .. } = d { Some(instance.as_str()) } else { None };
-    decisions.iter().filter_map(name).collect()
+    let mut names = Vec::new();
+    for decision in decisions {
+        if let Decision::Expire { instance, .. } = decision {
+            names.push(instance.as_str());
+        }
+    }
+    names
 }
 
 fn held(decisions: &[Decision]) -> Vec<&str> {
-    let name = |d| if let &Decision::Hold { ref instance, .. } = d { Some(instance.as_str()) } else { None };
-    decisions.iter().filter_map(name).collect()
+    let mut names = Vec::new();
+    for decision in decisions {
+        if let Decision::Hold { instance, .. } = decision {
+            names.push(instance.as_str());
+        }
+    }
+    names
 }
 
 #[test]
