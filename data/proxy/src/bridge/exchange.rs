@@ -13,11 +13,11 @@ use weir_config::UpstreamProtocol;
 
 use super::body::{BodyError, Http1Framing, Piece, RequestBody};
 use super::sink::Sink;
-use super::source::{Http1Source, Source, failure};
+use super::source::{Http1Source, Source};
 use super::target::{Target, UploadError};
 use super::{Outgoing, fields, grpc};
-use crate::http1::{explain, forward_action};
-use crate::io::{Buf, Timer};
+use crate::http1::{explain, forward_action, write_failure};
+use crate::io::{Buf, NotWritten, Timer};
 use crate::phases::Answer;
 use crate::snapshot::{ForwardAction, RouteEntry};
 use crate::stats::{Fault, Refusal};
@@ -120,7 +120,7 @@ impl Exchange<'_> {
     fn is_endpoints_error(&self, ended: Ended) -> bool {
         match ended {
             Ended::Whole { .. } => self.ticket.status() >= 500 || self.ticket.is_error(),
-            Ended::Failed(failure) => failure != Failure::Stale,
+            Ended::Failed(failure) => !matches!(failure, Failure::Stale | Failure::Unsent),
             Ended::Retry | Ended::Broken => true,
             Ended::Malformed | Ended::CallerGone => false,
         }
@@ -227,10 +227,9 @@ impl Attempt<'_, '_> {
                 let mut source = Source::Http2 { head: Some(head), body: None };
                 self.exchange(Target::Http2(stream), &mut source, over, retries).await
             }
-            Err(error) => {
+            Err(_) => {
                 lease.note_gone();
-                // The connection was found closed before anything was written to it.
-                Ended::Failed(if failure(&error) == Failure::Refused { Failure::Refused } else { Failure::Stale })
+                Ended::Failed(Failure::Unsent)
             }
         }
     }
@@ -248,10 +247,10 @@ impl Attempt<'_, '_> {
         write_http1_head(&mut head, outgoing, over, length);
         let mut received = Buf::default();
         let (reader, mut writer) = lease.stream.split();
-        let written = writer.write_all(&head, b"").await;
+        let written = writer.write_all_or_tell(&head, b"").await;
         worker.buffers.put_vec(head);
-        if written.is_err() {
-            return Ended::Failed(if lease.reused { Failure::Stale } else { Failure::Reset });
+        if let Err(NotWritten { nothing }) = written {
+            return Ended::Failed(write_failure(nothing, lease.reused));
         }
         let mut source = Source::Http1(Http1Source {
             worker,

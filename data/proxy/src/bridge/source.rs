@@ -69,10 +69,13 @@ impl Source<'_> {
 }
 
 /// What an error of an HTTP/2 stream means for the request on it.
-pub(super) fn failure(error: &h2::Error) -> Failure {
-    let unprocessed = error.reason() == Some(h2::Reason::REFUSED_STREAM)
-        || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR));
-    if unprocessed { Failure::Refused } else { Failure::Reset }
+fn failure(error: &h2::Error) -> Failure {
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => Failure::Refused,
+        // h2 tells this only to streams above the last that the peer has looked at.
+        Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Failure::Unsent,
+        _ => Failure::Reset,
+    }
 }
 
 impl Http1Source<'_> {

@@ -1,6 +1,6 @@
 //! The command line of control-plane mode.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Flags with which a proxy takes its configuration from a control plane instead of a file.
@@ -34,9 +34,12 @@ pub struct ControlFlags {
     /// Where callers reach this instance; without it nobody calls it, as with the edge of a mesh
     #[arg(long, value_name = "ADDR:PORT")]
     pub inbound: Option<SocketAddr>,
-    /// Port of the application behind the proxy on 127.0.0.1; 0: there is none
+    /// Port of the application behind the proxy; 0: there is none
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub app_port: u16,
+    /// Address at which the application listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    pub app_address: IpAddr,
     /// A service this app calls and the local address at which the proxy offers it; may be repeated
     #[arg(long = "upstream", value_name = "APP=ADDR:PORT")]
     pub upstreams: Vec<Upstream>,

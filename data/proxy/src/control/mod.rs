@@ -10,7 +10,7 @@ mod windows;
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -218,7 +218,7 @@ impl Identity {
             unit: flags.unit.clone(),
             zone: flags.zone.clone(),
             inbound: flags.inbound,
-            app_port: flags.app_port,
+            application: (flags.app_port != 0).then(|| SocketAddr::new(flags.app_address, flags.app_port)),
             upstreams: flags.upstreams.iter().map(|upstream| (upstream.app.clone(), upstream.listen)).collect(),
             version: self.release.clone(),
         }

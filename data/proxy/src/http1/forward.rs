@@ -12,7 +12,7 @@ use super::prepare::{Facts, Outgoing, forward_action};
 use super::respond::{Responded, Responding};
 use super::upload::{Progress, Upload, UploadError};
 use super::{After, answer, caller_gone, tunnel};
-use crate::io::Buf;
+use crate::io::{Buf, NotWritten};
 use crate::phases::Answer;
 use crate::snapshot::{ForwardAction, RouteEntry};
 use crate::stats::{Fault, Refusal};
@@ -169,7 +169,7 @@ impl Exchange<'_> {
     fn is_endpoints_error(&self, ended: &Result<Responded, u16>) -> bool {
         match ended {
             Ok(Responded::Whole { .. }) => self.ticket.status() >= 500,
-            Ok(Responded::Failed(failure)) => *failure != Failure::Stale,
+            Ok(Responded::Failed(failure)) => !matches!(failure, Failure::Stale | Failure::Unsent),
             Ok(Responded::Broken | Responded::Retry) => true,
             _ => false,
         }
@@ -185,8 +185,8 @@ impl Exchange<'_> {
         let reused = lease.reused;
         let (from, mut to) = lease.stream.split();
         let body = self.upload.claimed(self.buf);
-        if to.write_all(&self.outgoing.head, body).await.is_err() {
-            return Ok(Responded::Failed(if reused { Failure::Stale } else { Failure::Reset }));
+        if let Err(NotWritten { nothing }) = to.write_all_or_tell(&self.outgoing.head, body).await {
+            return Ok(Responded::Failed(write_failure(nothing, reused)));
         }
         if body.is_empty() {
             self.connection.worker.buffers.release_if_empty(self.buf);
@@ -312,13 +312,22 @@ impl Exchange<'_> {
     }
 }
 
+/// What a failed write means: a peer that took nothing has processed nothing.
+pub(crate) fn write_failure(nothing_written: bool, reused: bool) -> Failure {
+    match (nothing_written, reused) {
+        (true, _) => Failure::Unsent,
+        (false, true) => Failure::Stale,
+        (false, false) => Failure::Reset,
+    }
+}
+
 /// How a failure is told to the caller and counted.
 pub(crate) fn explain(failure: Failure) -> (Refusal, u16, &'static str) {
     match failure {
         Failure::Connect => (Refusal::Connect, 503, "no connection to the upstream\n"),
         Failure::Timeout => (Refusal::RouteTimeout, 504, "the upstream did not answer in time\n"),
         Failure::Protocol => (Refusal::UpstreamProtocol, 502, "the upstream's response was malformed\n"),
-        Failure::Stale | Failure::Refused | Failure::Reset | Failure::Status(_) => {
+        Failure::Unsent | Failure::Stale | Failure::Refused | Failure::Reset | Failure::Status(_) => {
             (Refusal::UpstreamReset, 502, "the upstream broke the connection before its response\n")
         }
     }

@@ -15,7 +15,7 @@ mod tunnel;
 mod upload;
 
 pub(crate) use answer::{reason_phrase, write_answer};
-pub(crate) use forward::explain;
+pub(crate) use forward::{explain, write_failure};
 pub(crate) use prepare::{Facts, forward_action, forwarded_for, is_idempotent};
 pub(crate) use respond::{MAX_RESPONSE_HEAD, MAX_RESPONSE_HEADERS};
 pub(crate) use tunnel::tunnel;

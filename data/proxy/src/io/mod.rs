@@ -10,5 +10,5 @@ mod timer;
 
 pub(crate) use buf::{BUFFER_BYTES, Buf, BufferPool};
 pub(crate) use listen::{Listener, bind};
-pub(crate) use stream::{Prefixed, Reader, Stream, Writer, connect};
+pub(crate) use stream::{NotWritten, Prefixed, Reader, Stream, Writer, connect};
 pub(crate) use timer::{Elapsed, Timer};

@@ -132,7 +132,23 @@ impl Reader<'_> {
     }
 }
 
+/// A write that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotWritten {
+    /// Not one byte was taken.
+    pub(crate) nothing: bool,
+}
+
 impl Writer<'_> {
+    /// Like [`Writer::write_all`], but tells whether the peer may have got some of it.
+    pub(crate) async fn write_all_or_tell(&mut self, first: &[u8], second: &[u8]) -> Result<(), NotWritten> {
+        let written =
+            poll_fn(|cx| self.poll_write(cx, first, second)).await.map_err(|_| NotWritten { nothing: true })?;
+        let of_first = written.min(first.len());
+        let rest = self.write_all(&first[of_first..], &second[written - of_first..]);
+        rest.await.map_err(|_| NotWritten { nothing: false })
+    }
+
     /// Writes both slices whole, with one call if the socket takes them.
     pub(crate) async fn write_all(&mut self, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
         while !first.is_empty() || !second.is_empty() {

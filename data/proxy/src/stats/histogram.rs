@@ -2,14 +2,9 @@
 
 use super::counter::Counter;
 
-/// Upper bounds of the latency buckets in microseconds; one more bucket holds what is above the last.
-pub const LATENCY_BOUNDS_US: [u64; LATENCY_BUCKETS - 1] = [
-    250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 1_000_000, 2_000_000,
-    4_000_000, 8_000_000, 16_000_000,
-];
-
-/// Number of latency buckets.
-pub const LATENCY_BUCKETS: usize = 18;
+/// The buckets are those in which the control plane is told.
+use weir_model::health::latency_bucket;
+pub use weir_model::health::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};
 
 /// Counts by latency, with one writer.
 #[derive(Debug)]
@@ -28,7 +23,7 @@ impl Histogram {
     /// Counts one duration.
     #[inline]
     pub(crate) fn record(&self, micros: u64) {
-        self.buckets[bucket(micros)].inc();
+        self.buckets[latency_bucket(micros)].inc();
         self.sum_us.add(micros);
     }
 
@@ -43,24 +38,9 @@ impl Histogram {
     }
 }
 
-/// The first bucket whose bound is at least `micros` (a bound belongs to its bucket, as in Prometheus's `le`).
-#[inline]
-fn bucket(micros: u64) -> usize {
-    LATENCY_BOUNDS_US.partition_point(|&bound| bound < micros)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bound_belongs_to_its_own_bucket() {
-        assert_eq!(bucket(0), 0);
-        for (index, &bound) in LATENCY_BOUNDS_US.iter().enumerate() {
-            assert_eq!(bucket(bound), index);
-            assert_eq!(bucket(bound + 1), index + 1);
-        }
-    }
 
     #[test]
     fn counts_add_up() {

@@ -18,6 +18,9 @@ const MAX_STALE: u32 = 3;
 pub(crate) enum Failure {
     /// No connection: nothing was sent.
     Connect,
+    /// The connection was closed before anything could be written to it, or the peer has said by GOAWAY that it did not
+    /// look at the request.
+    Unsent,
     /// A reused connection was closed before anything of a response came.
     Stale,
     /// The peer said that it did not process the request.
@@ -85,7 +88,8 @@ impl Attempts {
         cluster: &ClusterState,
         endpoint: Option<SocketAddr>,
     ) -> Again {
-        if failure == Failure::Stale && idempotent && self.stale < MAX_STALE {
+        let unharmed = failure == Failure::Unsent || (failure == Failure::Stale && idempotent);
+        if unharmed && self.stale < MAX_STALE {
             self.stale += 1;
             return Again::Yes;
         }

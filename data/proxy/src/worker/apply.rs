@@ -81,15 +81,15 @@ impl Worker {
     /// Connections which the kernel has completed already would be reset with the socket, so they are taken first. An
     /// inherited socket stays open elsewhere, and they wait there.
     pub(super) fn stop_accepting(self: &Rc<Self>, state: &Rc<ListenerState>) {
-        state.stop_accepting();
-        while let Some((stream, peer)) = (!state.inherited).then(|| state.listener.accept_waiting()).flatten() {
+        let Some(listener) = state.stop_accepting() else { return };
+        while let Some((stream, peer)) = (!state.inherited).then(|| listener.accept_waiting()).flatten() {
             connections::start(self, state, stream, peer);
         }
     }
 }
 
 async fn accept(worker: Rc<Worker>, state: Rc<ListenerState>) {
-    let listener = state.listener.clone();
+    let Some(listener) = state.listener() else { return };
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => connections::start(&worker, &state, stream, peer),

@@ -30,7 +30,7 @@ pub(crate) struct ListenerView {
 #[derive(Debug)]
 pub(crate) struct ListenerState {
     current: RefCell<Rc<ListenerView>>,
-    pub(crate) listener: Rc<Listener>,
+    listener: RefCell<Option<Rc<Listener>>>,
     /// The socket was inherited, and so outlives this process.
     pub(crate) inherited: bool,
     pub(crate) accepting: RefCell<Option<AbortHandle>>,
@@ -43,7 +43,7 @@ impl ListenerState {
     pub(crate) fn new(view: Rc<ListenerView>, listener: Listener, inherited: bool) -> Self {
         ListenerState {
             current: RefCell::new(view),
-            listener: Rc::new(listener),
+            listener: RefCell::new(Some(Rc::new(listener))),
             inherited,
             accepting: RefCell::default(),
             connections: Cell::new(0),
@@ -61,11 +61,18 @@ impl ListenerState {
         self.current.replace(view);
     }
 
-    /// Takes no more connections.
-    pub(crate) fn stop_accepting(&self) {
+    /// The socket, as long as it accepts.
+    pub(crate) fn listener(&self) -> Option<Rc<Listener>> {
+        self.listener.borrow().clone()
+    }
+
+    /// Takes no more connections. The socket is closed once the returned handle is dropped; connections that are open
+    /// live on.
+    pub(crate) fn stop_accepting(&self) -> Option<Rc<Listener>> {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
         }
+        self.listener.take()
     }
 }
 

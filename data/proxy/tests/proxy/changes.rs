@@ -201,6 +201,33 @@ clusters: [{{name: up, endpoints: [{{address: '{}'}}]}}]",
 }
 
 #[tokio::test]
+async fn a_listener_that_went_refuses_while_its_connections_finish() {
+    let (let_go, gate) = tokio::sync::watch::channel(false);
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        let mut gate = gate.clone();
+        async move {
+            peer.head().await;
+            gate.wait_for(|open| *open).await.unwrap();
+            peer.send(ok("done")).await;
+        }
+    })
+    .await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let mut caller = running.connect().await;
+    caller.send(GET).await;
+    running.metric("weir_active_requests 1").await;
+    running.proxy.apply(weir_proxy::Snapshot::empty()).await.unwrap();
+    let refused = async {
+        while tokio::net::TcpStream::connect(running.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(refused).await;
+    let_go.send(true).unwrap();
+    assert_eq!(caller.message().await.unwrap().text(), "done");
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_changes_nothing() {
     let upstream = Upstream::saying("x").await;
     let running = Setup::new().start(&[upstream.address]).await;
