@@ -156,6 +156,7 @@ impl Args {
         flag("protocol", self.protocol.clone());
         flag("inbound", inbound.to_string());
         flag("app-port", self.port.to_string());
+        flag("app-address", self.app_address.to_string());
         flag("release", artifact.version.clone());
         flag("admin", admin.to_string());
         flag("supervisor", folder.join(weir_instance::supervisor::SOCKET).display().to_string());

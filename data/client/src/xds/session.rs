@@ -55,8 +55,8 @@ pub struct Node {
     pub zone: String,
     /// Where callers reach it, if it has an inbound side.
     pub inbound: Option<std::net::SocketAddr>,
-    /// Port of the application; 0: none.
-    pub app_port: u16,
+    /// Where the application listens, if there is one.
+    pub application: Option<std::net::SocketAddr>,
     /// Apps it calls, and the local address at which each is offered.
     pub upstreams: Vec<(String, std::net::SocketAddr)>,
     /// Version of the proxy.
@@ -81,7 +81,6 @@ impl Node {
         let mut fields = vec![
             ("app", text(&self.app)),
             ("unit", text(&self.unit)),
-            ("appPort", number(self.app_port)),
             (
                 "upstreams",
                 list(
@@ -93,6 +92,10 @@ impl Node {
         ];
         if let Some(inbound) = self.inbound {
             fields.extend([("address", text(&inbound.ip().to_string())), ("port", number(inbound.port()))]);
+        }
+        if let Some(application) = self.application {
+            fields
+                .extend([("appAddress", text(&application.ip().to_string())), ("appPort", number(application.port()))]);
         }
         object(fields)
     }
