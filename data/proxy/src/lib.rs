@@ -4,7 +4,7 @@
 //! worker is one thread with its own runtime, sockets, pools and counters, so nothing on that path takes a lock or
 //! shares a cache line. Configuration reaches workers only as an immutable [`Snapshot`].
 //!
-//! [`Proxy`] is the handle: start it, [apply](Proxy::apply) snapshots, read its [health](Proxy::health), [drain](Proxy::drain) it.
+//! [`Proxy`] is the handle: start it, [apply](Proxy::apply) snapshots, read its [health](Proxy::take_health_window), [drain](Proxy::drain) it.
 
 pub mod admin;
 pub mod control;
