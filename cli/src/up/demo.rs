@@ -43,7 +43,7 @@ pub async fn run(args: &Args, screen: &mut Screen, api: &Api) -> Result<ExitCode
     let edges = wait_until_it_serves(args, screen, api).await?;
     finish_old_changes(screen, api).await?;
     let mut load = Load::start(&programs.demo, &edges, args.rate)?;
-    load.seconds(WARM_UP_SECONDS).await?;
+    answered_well(&load.seconds(WARM_UP_SECONDS).await?)?;
     screen.line(&format!("traffic         {} requests/s through {}", args.rate, addresses(&edges)));
     let report = changes(args, screen, api, &mut load, &from).await?;
     report.tell(screen);
@@ -55,6 +55,14 @@ pub async fn run(args: &Args, screen: &mut Screen, api: &Api) -> Result<ExitCode
         return Ok(if report.all_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     stay(args, screen, api, &edges, load).await
+}
+
+/// A mesh that fails by itself shows nothing.
+fn answered_well(counts: &Counts) -> Result<(), String> {
+    if counts.failed == 0 && counts.ok > 0 {
+        return Ok(());
+    }
+    Err(format!("before any change {} of {} requests failed: {:?}", counts.failed, counts.sent, counts.reasons))
 }
 
 impl Programs {
@@ -152,6 +160,9 @@ async fn changes(args: &Args, screen: &mut Screen, api: &Api, load: &mut Load, f
     let to = if from == "B" { "A" } else { "B" };
     screen.line(&format!("\n{}", paint.bold(format!("Change {from} -> {to}: all proxies, unattended"))));
     let (good, seen) = one_change(screen, api, load, to).await?;
+    if !good.status.phase.ended() {
+        return Err(format!("change/{} is {:?}: {}", good.name(), good.status.phase, good.status.message));
+    }
     let good = Good::of(&good, from, seen);
 
     screen.line(&format!("\n{}", paint.bold(format!("Change {to} -> C: a bad version"))));
