@@ -170,7 +170,10 @@ impl Load {
         let mut command = Command::new(binary("weir-demo"));
         command.args(["load", "--rate", "60", "--to", &edge.to_string(), "--output"]).arg(&output);
         let load = Load { process: Process::spawn("weir-demo load", &mut command), output };
-        eventually("requests are answered", LONG, || load.counted(1));
+        eventually("requests are answered well", LONG, || {
+            let last = load.counted(1)?;
+            if last["ok"].as_u64() > Some(0) { Ok(()) } else { Err(last.to_string()) }
+        });
         load
     }
 
