@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{FieldError, Invalid};
 use crate::instance::InstanceSpec;
 use crate::kind::Kind;
 use crate::meta::Condition;
@@ -77,6 +78,36 @@ impl ChangeSpec {
     pub fn target(&self) -> &str {
         let Action::ProxyUpgrade { version } = &self.action;
         version
+    }
+
+    /// Whether a person may make it `next`, given what is observed of the change. Once it has begun, what it does,
+    /// where, in which steps and within which bounds stays: its record and its roll-back speak of that. Once it has
+    /// ended nothing is edited, so that each change has one record.
+    ///
+    /// # Errors
+    /// The fields that may not be edited any more, and what to do instead.
+    pub fn may_be_edited_to(&self, next: &ChangeSpec, status: &ChangeStatus) -> Result<(), Invalid> {
+        if self == next {
+            return Ok(());
+        }
+        if status.phase.ended() {
+            let message = format!("the change has ended ({:?}): make a new one with another name", status.phase);
+            return Err(Invalid::one("spec", message));
+        }
+        if status.started_at.is_none() {
+            return Ok(());
+        }
+        let pinned = [
+            ("spec.action", self.action != next.action),
+            ("spec.scope", self.scope != next.scope),
+            ("spec.ladder", self.ladder != next.ladder),
+            ("spec.budget", self.budget != next.budget),
+        ];
+        let message = "stays as it is once the change has begun: abort it or roll it back, and make a new one";
+        let refused = |path: &str| FieldError { path: path.to_owned(), message: message.to_owned(), hint: None };
+        let wrong: Vec<FieldError> =
+            pinned.iter().filter(|(_, edited)| *edited).map(|(path, _)| refused(path)).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(Invalid(wrong)) }
     }
 }
 
@@ -497,55 +528,4 @@ impl Spec for ChangeSpec {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::parse;
-
-    fn errors(spec: &ChangeSpec) -> Vec<String> {
-        let mut validator = Validator::new();
-        spec.validate(&mut validator);
-        validator.finish().err().map_or(Vec::new(), |e| e.0.into_iter().map(|e| e.path).collect())
-    }
-
-    #[test]
-    fn the_defaults_are_valid() {
-        assert_eq!(errors(&ChangeSpec::proxy_upgrade("b")), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_ladder_rises_to_a_hundred() {
-        let rung = |percent| Rung { percent, bake_seconds: 0, min_requests: 0 };
-        let with = |percents: &[f64]| ChangeSpec {
-            ladder: percents.iter().copied().map(rung).collect(),
-            ..ChangeSpec::proxy_upgrade("b")
-        };
-        assert_eq!(errors(&with(&[0.0, 10.0, 100.0])), Vec::<String>::new());
-        assert_eq!(errors(&with(&[])), ["ladder"]);
-        assert_eq!(errors(&with(&[10.0, 10.0, 100.0])), ["ladder"]);
-        assert_eq!(errors(&with(&[0.0, 50.0])), ["ladder"]);
-        assert_eq!(errors(&with(&[-1.0, 100.0])), ["ladder[0].percent"]);
-        assert_eq!(errors(&with(&[f64::NAN])), ["ladder", "ladder[0].percent"]);
-    }
-
-    #[test]
-    fn a_change_reads_as_people_write_it() {
-        let text = "apiVersion: weir.dev/v1\nkind: Change\nmetadata: {name: to-b}\nspec:\n  action: {proxyUpgrade: \
-                    {version: b}}\n  scope: {apps: [order]}\n";
-        let change: Change = parse::objects(text).unwrap().remove(0).try_into().unwrap();
-        assert_eq!(change.spec.target(), "b");
-        assert_eq!((change.spec.level, change.spec.ladder.len()), (Level::L4, 6));
-        let wrong = parse::objects(&text.replace("apps:", "app:")).unwrap_err();
-        assert_eq!(wrong.to_string(), "spec.scope.app: unknown field \"app\" (did you mean \"apps\"?)");
-    }
-
-    #[test]
-    fn an_ended_change_stays_ended() {
-        use ChangePhase::*;
-        let all = [Pending, Running, Paused, Blocked, RollingBack, Succeeded, RolledBack, Aborted];
-        for (from, to) in all.into_iter().flat_map(|from| all.map(|to| (from, to))) {
-            assert!(!from.ended() || from == to || !from.may_become(to), "{from:?} became {to:?}");
-        }
-        assert!(!RollingBack.may_become(Running), "a roll-back is not turned round");
-        assert!(all.into_iter().filter(|p| !p.ended()).all(|p| p.may_become(Aborted)));
-    }
-}
+mod tests;
