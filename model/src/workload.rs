@@ -44,7 +44,8 @@ pub struct WorkloadSpec {
     /// Apps that its program calls.
     #[serde(default)]
     pub calls: Vec<String>,
-    /// Release of the proxy for the first instances; later ones take the version that most of the others are to have.
+    /// Release of the proxy for the first instances. Later ones take the version that all others have; where they
+    /// differ this one, while anybody has it, or else that of most. Never one that a change under way still tries.
     pub proxy_version: String,
     /// Release of the application.
     #[serde(default)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use weir_model::instance::{Instance, InstanceSpec, ManagedBy};
-use weir_model::{Author, Key, Kind, Object, Workload, WorkloadSpec};
+use weir_model::{Author, Change, ChangeSpec, Key, Kind, Object, Workload, WorkloadSpec};
 use weir_reconcile::{Context, Controller, Failure, Next};
 use weir_store::{Store, typed};
 
@@ -86,9 +86,11 @@ impl Controller for WorkloadController {
             retire(store, name, key).await?;
         }
         let Some(workload) = workload else { return Ok(Next::OnChange) };
-        let version = version(&workload.spec, &instances);
-        for number in &scaling.create {
-            self.create(store, &workload, *number, &version).await?;
+        if !scaling.create.is_empty() {
+            let version = version(&workload.spec, &instances, &open_changes(store).await?);
+            for number in &scaling.create {
+                self.create(store, &workload, *number, &version).await?;
+            }
         }
         report(store, &workload, &instances).await?;
         Ok(if scaling.create.is_empty() { Next::OnChange } else { Next::After(Duration::ZERO) })
@@ -107,15 +109,36 @@ pub fn scale(workload: Option<&Workload>, instances: &[Instance]) -> Scaling {
     Scaling { create, retire: instances.iter().filter(surplus).map(|i| i.name().to_owned()).collect() }
 }
 
-/// The proxy's release for a new instance: the one that most of the others are to have, since changes move them on
-/// without touching the workload; the workload's for the first ones.
-fn version(spec: &WorkloadSpec, instances: &[Instance]) -> String {
+/// The proxy's release for a new instance, which must not be one that is still on trial: the version that all others
+/// have; where they differ the workload's, while anybody has it, or else that of most. A target of a change under way
+/// counts as the version before it. Without any others it is the workload's.
+fn version(spec: &WorkloadSpec, instances: &[Instance], open: &[Change]) -> String {
     let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
     for instance in instances.iter().filter(|instance| !instance.spec.retire) {
-        *votes.entry(&instance.spec.proxy_version).or_default() += 1;
+        *votes.entry(before(instance, open)).or_default() += 1;
+    }
+    let on_trial = |version: &str| open.iter().any(|change| change.spec.target() == version);
+    if votes.keys().any(|version| !on_trial(version)) {
+        votes.retain(|version, _| !on_trial(version));
+    }
+    if votes.len() > 1 && votes.contains_key(&*spec.proxy_version) {
+        return spec.proxy_version.clone();
     }
     let most = votes.into_iter().max_by_key(|(_, count)| *count);
     most.map_or(&*spec.proxy_version, |(version, _)| version).to_owned()
+}
+
+/// What the instance is to run, or was before a change under way had touched it.
+fn before<'a>(instance: &'a Instance, open: &'a [Change]) -> &'a str {
+    let wanted = &*instance.spec.proxy_version;
+    let mut touched = open.iter().filter(|change| change.spec.target() == wanted);
+    touched.find_map(|change| change.status.previous.get(instance.name())).map_or(wanted, String::as_str)
+}
+
+/// Changes that have not ended.
+async fn open_changes(store: &dyn Store) -> Result<Vec<Change>, Failure> {
+    let (all, _) = typed::list::<ChangeSpec>(store).await?;
+    Ok(all.into_iter().filter(|change| !change.status.phase.ended()).collect())
 }
 
 fn instance_name(workload: &Workload, number: u32) -> String {
@@ -240,7 +263,21 @@ mod tests {
     #[test]
     fn new_instances_take_the_version_that_a_change_has_brought() {
         let spec = workload(3).spec;
-        assert_eq!(version(&spec, &[]), "A");
-        assert_eq!(version(&spec, &[member(1, "B"), member(2, "B"), member(3, "A")]), "B");
+        assert_eq!(version(&spec, &[], &[]), "A");
+        assert_eq!(version(&spec, &[member(1, "B"), member(2, "B")], &[]), "B");
+        assert_eq!(version(&spec, &[member(1, "B"), member(2, "B"), member(3, "A")], &[]), "A", "they differ");
+        assert_eq!(version(&spec, &[member(1, "B"), member(2, "B"), member(3, "C")], &[]), "B", "nobody has A");
+    }
+
+    #[test]
+    fn new_instances_never_take_what_a_change_still_tries() {
+        let spec = workload(3).spec;
+        let mut change = Change::new("to-c", ChangeSpec::proxy_upgrade("C"));
+        change.status.previous = [1, 2].map(|n| (instance_name(&workload(3), n), "B".to_owned())).into();
+        let open = [change];
+        assert_eq!(version(&spec, &[member(1, "C"), member(2, "C"), member(3, "B")], &open), "B");
+        assert_eq!(version(&spec, &[member(1, "C"), member(2, "C")], &open), "B", "all of them are on trial");
+        assert_eq!(version(&spec, &[member(1, "C"), member(4, "C")], &open), "B", "one has it from elsewhere");
+        assert_eq!(version(&spec, &[member(4, "C")], &open), "C", "there is no other");
     }
 }

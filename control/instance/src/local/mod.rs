@@ -29,7 +29,7 @@ pub use process::{Children, ProcessId};
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks whether it does: another process's socket gives no event to wait on.
 const LOOK: Duration = Duration::from_millis(10);
-/// A supervisor's log is begun anew beyond this size, bytes.
+/// A supervisor's log that is longer when an instance starts is kept under `.1`, and a new one begun; bytes.
 const MAX_LOG: u64 = 8 * 1024 * 1024;
 
 /// Where and with what instances run.
@@ -217,9 +217,12 @@ fn protocol(spec: &InstanceSpec) -> &'static str {
     }
 }
 
+/// Always appends: several processes write to it.
 fn open_log(path: &Path) -> io::Result<fs::File> {
-    let long = fs::metadata(path).is_ok_and(|meta| meta.len() > MAX_LOG);
-    OpenOptions::new().create(true).append(!long).write(true).truncate(long).mode(0o600).open(path)
+    if fs::metadata(path).is_ok_and(|meta| meta.len() > MAX_LOG) {
+        fs::rename(path, path.with_added_extension("1"))?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 /// The last line of a log that says anything.
@@ -234,4 +237,20 @@ fn unreachable(error: CallError) -> ProviderError {
 
 fn system(error: io::Error) -> ProviderError {
     ProviderError::System(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_kept_under_another_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("supervisor.log");
+        open_log(&path).unwrap().set_len(MAX_LOG + 1).unwrap();
+        assert_eq!(open_log(&path).unwrap().metadata().unwrap().len(), 0);
+        assert_eq!(fs::metadata(folder.path().join("supervisor.log.1")).unwrap().len(), MAX_LOG + 1);
+        open_log(&path).unwrap().set_len(MAX_LOG).unwrap();
+        assert_eq!(open_log(&path).unwrap().metadata().unwrap().len(), MAX_LOG, "not long: it goes on");
+    }
 }
