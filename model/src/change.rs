@@ -401,6 +401,9 @@ pub struct Batch {
     /// Instances seen serving with the version wanted, and since when.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub done: BTreeMap<String, Timestamp>,
+    /// Of those, instances that do not serve any more, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<String, Timestamp>,
     /// How it was judged, with the evidence so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -503,6 +506,25 @@ pub struct Evidence {
     /// What the changed instances were compared with, in words.
     #[serde(default)]
     pub compared_with: String,
+    /// Requests of changed instances in seconds for which nothing was left to compare with.
+    #[serde(default)]
+    pub uncompared_requests: u64,
+    /// Events among them that count, clumps cut.
+    #[serde(default)]
+    pub uncompared_events: u64,
+    /// Looks in which that was so.
+    #[serde(default)]
+    pub uncompared_looks: u32,
+    /// Natural logarithm of what those speak for harm, against the frozen baseline; judged like `logE`.
+    #[serde(default)]
+    pub uncompared_log_e: f64,
+    /// Requests of the changed instances shortly before they changed, kept because telemetry is not; 0 where they are
+    /// compared with unchanged instances.
+    #[serde(default)]
+    pub baseline_requests: u64,
+    /// Events among them.
+    #[serde(default)]
+    pub baseline_events: u64,
 }
 
 impl Spec for ChangeSpec {

@@ -3,7 +3,9 @@
 //! Every resource travels as an [`Object`]: `apiVersion`, `kind`, `metadata`, `spec`, `status`. The store keeps
 //! objects; code that knows the kind works with a typed [`Resource`]. Reading is strict: unknown fields are refused
 //! with the path of the field and the nearest known name ([`parse`]). Each kind's legal transitions are one function
-//! beside its types (for example [`change::ChangePhase::may_become`]), used by API, controllers and console alike.
+//! beside its types (for example [`change::ChangePhase::may_become`]); only controllers make transitions, and their
+//! tests and simulations hold every step to it. What a person may still edit of a change that has begun is
+//! [`ChangeSpec::may_be_edited_to`], which the API enforces.
 
 pub mod app;
 pub mod change;

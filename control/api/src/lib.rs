@@ -19,6 +19,7 @@ mod metrics;
 mod openapi;
 mod params;
 mod records;
+mod removal;
 mod resources;
 mod serve;
 mod shared;

@@ -94,7 +94,16 @@ fn query_parameters(topic: Topic) -> &'static [(&'static str, &'static str, &'st
         Topic::Patch => {
             &[DRY_RUN, REASON, ("apply", "boolean", "The body is the whole wanted text; creates if missing")]
         }
-        Topic::Delete => &[DRY_RUN, REASON, ("resourceVersion", "integer", "Only if it is still at this version")],
+        Topic::Delete => &[
+            DRY_RUN,
+            REASON,
+            ("resourceVersion", "integer", "Only if it is still at this version"),
+            (
+                "force",
+                "boolean",
+                "Delete the record of an instance that Weir runs at once, without letting it leave first",
+            ),
+        ],
         Topic::Records => {
             &[("about", "string", "Only of this resource: KIND/NAME"), ("limit", "integer", "The newest so many")]
         }

@@ -55,6 +55,7 @@ pub(crate) struct WriteParams {
     pub dry_run: bool,
     pub reason: Option<String>,
     pub apply: bool,
+    pub force: bool,
     pub resource_version: Option<u64>,
 }
 

@@ -15,6 +15,7 @@ use crate::error::{ApiError, Result};
 use crate::login::Login;
 use crate::merge::{merge, three_way};
 use crate::params::{self, ListParams, WriteParams};
+use crate::removal::{self, Removal};
 use crate::shared::Shared;
 use crate::watching;
 
@@ -124,7 +125,8 @@ pub(crate) async fn patch(
     write.patch(&key, &body).await
 }
 
-/// `DELETE /{plural}/{name}`.
+/// `DELETE /{plural}/{name}`. An instance that Weir runs leaves in order first, unless `?force=true`; a change that is
+/// under way is not deleted.
 pub(crate) async fn delete(
     State(shared): Handle,
     Extension(login): Extension<Login>,
@@ -134,14 +136,7 @@ pub(crate) async fn delete(
 ) -> Result<Response> {
     let key = Key::new(params::kind(&plural)?, name);
     let params: WriteParams = params::query(&uri)?;
-    let write = Write::new(&shared, &login, &params, &headers);
-    let object = stored(&shared, &key).await?;
-    if write.dry_run {
-        return Ok(Json(object).into_response());
-    }
-    let gone = shared.store.delete(&key, params.resource_version, &write.author).await?;
-    write.done(key.kind).await;
-    Ok(Json(gone).into_response())
+    Write::new(&shared, &login, &params, &headers).delete(&key, &params).await
 }
 
 /// The resource, or 404.
@@ -199,6 +194,7 @@ impl<'a> Write<'a> {
     }
 
     async fn update(&self, before: &Object, object: Object) -> Result<Response> {
+        removal::may_be_edited(before, &object)?;
         let given = object.metadata.resource_version;
         let key = object.key();
         let after = if self.dry_run {
@@ -250,6 +246,39 @@ impl<'a> Write<'a> {
         let last = last.and_then(|last| serde_json::from_str(last).ok()).unwrap_or(Value::Null);
         let after = remembering(merged(before, &three_way(&last, text))?, text);
         self.update(before, after).await
+    }
+
+    /// Decides on the version that it has read, and anew when somebody writes in between.
+    async fn delete(&self, key: &Key, params: &WriteParams) -> Result<Response> {
+        let mut tries = 0;
+        loop {
+            let before = stored(self.shared, key).await?;
+            let version = params.resource_version.unwrap_or(before.metadata.resource_version);
+            let result = match removal::of(&before, params.force)? {
+                Removal::Leave(mut leaving) => {
+                    leaving.metadata.resource_version = version;
+                    self.update(&before, *leaving).await
+                }
+                Removal::Now => self.delete_now(&before, version).await,
+            };
+            match result {
+                Err(error)
+                    if error.reason == "Conflict" && params.resource_version.is_none() && tries < PATCH_TRIES =>
+                {
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn delete_now(&self, before: &Object, version: u64) -> Result<Response> {
+        if self.dry_run {
+            return Ok(Json(before).into_response());
+        }
+        let gone = self.shared.store.delete(&before.key(), Some(version), &self.author).await?;
+        self.done(gone.kind).await;
+        Ok(Json(gone).into_response())
     }
 
     /// Logins look at tokens anew after one was written.

@@ -3,6 +3,7 @@
 mod access;
 mod bounds;
 mod described;
+mod removal;
 mod resources;
 mod watching;
 
