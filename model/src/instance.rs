@@ -20,6 +20,8 @@ pub type Instance = Resource<InstanceSpec>;
 pub const UNPUBLISHED: &str = "Unpublished";
 /// Condition: the control stream is there, or was a moment ago.
 pub const ALIVE: &str = "Alive";
+/// Reason of [`ALIVE`] being False: nothing is heard of the proxy any more, though it said no goodbye. It may serve on.
+pub const LEASE_EXPIRED: &str = "LeaseExpired";
 
 /// What an instance is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -6,10 +6,12 @@
 //! - streams that have only just opened: a proxy that reconnects still routes by what it had before, so one that is
 //!   known to call the app must first ask for its endpoints, and any other gets a moment to do so;
 //! - proxies whose stream has broken, and, after a restart of the control plane, all that the store knows to be alive:
-//!   they serve on with what they have, so they are given time to come back.
+//!   they serve on with what they have, so they are given time to come back. That nothing is heard of one does not tell
+//!   that it is gone; that it has said goodbye, or its record is deleted, does.
 //!
 //! The last is what lets the control plane die in the middle of an upgrade without a failed request. A caller that does
-//! not answer holds an upgrade up, but not for ever: then the instance counts as unpublished with a warning that names it.
+//! not answer, or not come back, holds an upgrade up, but not for ever: then the instance counts as unpublished with a
+//! warning that names it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -58,7 +60,7 @@ pub enum Verdict {
     Waiting,
     /// None will; so many were asked.
     Acknowledged(usize),
-    /// Time is up; these have not answered.
+    /// Nobody is waited for any longer, but these have not answered: time is up, or they did not come back.
     TimedOut(Vec<String>),
 }
 
@@ -139,53 +141,41 @@ impl Board {
         self.changed.notified().await;
     }
 
-    /// May the instance stop? `alive` says of a departed caller whether it is in the store and not known to be dead.
+    /// May the instance stop? `has_left` says of a departed caller whether it is in the store (`None`: it is not), and
+    /// if so, whether it is known to have left.
     pub fn decide(
         &self,
         leaving: &Leaving,
         times: Times,
         options: &Options,
-        alive: impl Fn(&str) -> Option<bool>,
+        has_left: impl Fn(&str) -> Option<bool>,
     ) -> Verdict {
         let Some(need) = &leaving.need else { return Verdict::Waiting };
         let mut state = self.lock();
-        state.departed.retain(|d| times.now < d.since + options.reconnect_grace);
-        let missing: BTreeSet<&str> = state.missing(&leaving.app, need, times.now, options, alive).collect();
+        state.departed.retain(|d| times.now < d.since + options.reconnect_grace + options.unpublish_timeout);
         if times.now < times.started + options.settle {
             return Verdict::Waiting;
         }
-        if missing.is_empty() {
-            let asked = state.callers.values().filter(|c| c.of_app(&leaving.app).next().is_some()).count();
-            return Verdict::Acknowledged(asked);
-        }
-        if times.now < times.noticed + options.unpublish_timeout {
+        let (app, now) = (leaving.app.as_str(), times.now);
+        let connected = state.callers.values().filter(|c| !c.knows(app, need, now, options));
+        let away = state.departed.iter().filter(|d| d.may_call(app, need) && !d.is_gone(&has_left));
+        let grace_over = |d: &&Caller| now >= d.since + options.reconnect_grace;
+        let (given_up, awaited): (Vec<&Caller>, Vec<&Caller>) = away.partition(grace_over);
+        let missing: BTreeSet<&str> = connected.chain(awaited).map(|c| c.node.as_str()).collect();
+        if !missing.is_empty() && now < times.noticed + options.unpublish_timeout {
             return Verdict::Waiting;
         }
-        Verdict::TimedOut(missing.into_iter().map(str::to_owned).collect())
+        // Who had been given up before the instance began to leave was not waited for on its behalf.
+        let given_up = given_up.into_iter().filter(|d| times.noticed < d.since + options.reconnect_grace);
+        let unanswered: BTreeSet<&str> = missing.into_iter().chain(given_up.map(|d| d.node.as_str())).collect();
+        if unanswered.is_empty() {
+            return Verdict::Acknowledged(state.callers.values().filter(|c| c.of_app(app).next().is_some()).count());
+        }
+        Verdict::TimedOut(unanswered.into_iter().map(str::to_owned).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Nodes that may still call the app by what they had before.
-    fn missing<'a>(
-        &'a self,
-        app: &'a str,
-        need: &'a BTreeMap<String, u64>,
-        now: Instant,
-        options: &'a Options,
-        alive: impl Fn(&str) -> Option<bool> + 'a,
-    ) -> impl Iterator<Item = &'a str> + 'a {
-        let connected = self.callers.values().filter(move |c| !c.knows(app, need, now, options));
-        let gone = move |d: &&Caller| match alive(&d.node) {
-            Some(alive) => !alive,
-            None => d.sidecar,
-        };
-        let departed = self.departed.iter().filter(move |d| d.may_call(app, need)).filter(move |d| !gone(d));
-        connected.chain(departed).map(|c| c.node.as_str())
     }
 }
 
@@ -211,6 +201,11 @@ impl Caller {
         }
         let grace = if self.calls.contains(app) { options.reconnect_grace } else { options.settle };
         now >= self.since + grace
+    }
+
+    /// A departed caller that is gone for certain: a proxy that has left, or whose record was deleted.
+    fn is_gone(&self, has_left: impl Fn(&str) -> Option<bool>) -> bool {
+        has_left(&self.node).unwrap_or(self.sidecar)
     }
 
     /// A departed caller that may.

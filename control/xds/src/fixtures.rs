@@ -86,7 +86,7 @@ pub fn dead(mut instance: Instance) -> Instance {
     let condition = Condition {
         r#type: ALIVE.to_owned(),
         status: ConditionStatus::False,
-        reason: "LeaseExpired".to_owned(),
+        reason: weir_model::instance::LEASE_EXPIRED.to_owned(),
         message: String::new(),
         last_transition_time: Timestamp::UNIX_EPOCH,
     };

@@ -119,8 +119,8 @@ impl Follower {
         self.noticed.retain(|name, _| waiting.iter().any(|(n, _)| n == name));
         for (name, leaving) in waiting {
             let times = Times { now: Instant::now(), started: self.started, noticed: self.noticed(&name, &leaving) };
-            let alive = |node: &str| self.index.alive(node);
-            let verdict = self.inner.board.decide(&leaving, times, &self.inner.options, alive);
+            let has_left = |node: &str| self.index.has_left(node);
+            let verdict = self.inner.board.decide(&leaving, times, &self.inner.options, has_left);
             if verdict != Verdict::Waiting {
                 self.unpublished(&name, &leaving, verdict, times).await?;
                 self.index.settle(&name, leaving.since);

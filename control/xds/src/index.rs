@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_model::instance::{ALIVE, InstancePhase, UNPUBLISHED};
+use weir_model::instance::{ALIVE, InstancePhase, LEASE_EXPIRED, UNPUBLISHED};
 use weir_model::meta::{ConditionStatus, holds};
 use weir_model::{App, AppSpec, Instance, Key, Kind, Object, Route};
 use weir_store::WatchEvent;
@@ -41,6 +41,8 @@ struct Member {
     endpoint: Option<Endpoint>,
     calls: Vec<String>,
     alive: bool,
+    /// Dead, and not only for want of news.
+    left: bool,
     /// Published, and still carries the condition of its last unpublishing.
     stale_condition: bool,
 }
@@ -87,9 +89,10 @@ impl Index {
         self.instances.iter().filter(|(_, m)| m.stale_condition).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether an instance is in the store and not known to be dead; `None`: there is none of this name.
-    pub fn alive(&self, instance: &str) -> Option<bool> {
-        self.instances.get(instance).map(|m| m.alive)
+    /// Whether an instance in the store has left for certain: one that is merely not heard of may call on with what it
+    /// has. `None`: there is none of this name.
+    pub fn has_left(&self, instance: &str) -> Option<bool> {
+        self.instances.get(instance).map(|m| m.left)
     }
 
     /// Instances that are not known to be dead, with the apps their calls may end at.
@@ -279,14 +282,15 @@ impl Index {
 impl Member {
     fn new(instance: &Instance) -> Member {
         let (spec, status) = (&instance.spec, &instance.status);
-        let dead = status.conditions.iter().any(|c| c.r#type == ALIVE && c.status == ConditionStatus::False);
+        let dead = status.conditions.iter().find(|c| c.r#type == ALIVE && c.status == ConditionStatus::False);
         Member {
             app: spec.app.clone(),
             group: spec.group.clone(),
             protocol: spec.protocol,
             endpoint: (status.published() && spec.port != 0).then(|| Endpoint::new(instance)),
             calls: spec.upstreams.iter().map(|u| u.app.clone()).collect(),
-            alive: !dead,
+            alive: dead.is_none(),
+            left: dead.is_some_and(|c| c.reason != LEASE_EXPIRED),
             stale_condition: status.published() && holds(&status.conditions, UNPUBLISHED),
         }
     }

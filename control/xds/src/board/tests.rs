@@ -9,12 +9,14 @@ const SEQ: u64 = 10;
 struct Scene {
     board: Board,
     started: Instant,
+    /// Second at which the instance was seen to leave.
+    noticed: u64,
     options: Options,
 }
 
 impl Scene {
     fn new() -> Scene {
-        Scene { board: Board::default(), started: Instant::now(), options: Options::default() }
+        Scene { board: Board::default(), started: Instant::now(), noticed: 100, options: Options::default() }
     }
 
     fn at(&self, seconds: u64) -> Instant {
@@ -30,15 +32,15 @@ impl Scene {
         self.board.acknowledge(stream, vec![(cluster.into(), Some(seq))]);
     }
 
-    fn decide_with(&self, second: u64, alive: impl Fn(&str) -> Option<bool>) -> Verdict {
+    fn decide_with(&self, second: u64, has_left: impl Fn(&str) -> Option<bool>) -> Verdict {
         let need = BTreeMap::from([(APP.to_owned(), SEQ), (format!("{APP}|gray"), SEQ)]);
         let leaving = Leaving { app: APP.to_owned(), since: None, need: Some(need), settled: false };
-        let times = Times { now: self.at(second), started: self.started, noticed: self.at(100.min(second)) };
-        self.board.decide(&leaving, times, &self.options, alive)
+        let times = Times { now: self.at(second), started: self.started, noticed: self.at(self.noticed.min(second)) };
+        self.board.decide(&leaving, times, &self.options, has_left)
     }
 
     fn decide(&self, second: u64) -> Verdict {
-        self.decide_with(second, |_| Some(true))
+        self.decide_with(second, |_| Some(false))
     }
 }
 
@@ -87,7 +89,7 @@ fn a_caller_whose_stream_broke_is_waited_for_until_it_is_back_and_has_acknowledg
 }
 
 #[test]
-fn a_departed_caller_is_not_waited_for_if_it_had_acknowledged_or_is_dead_or_stays_away() {
+fn a_departed_caller_is_not_waited_for_if_it_had_acknowledged_or_has_left() {
     let broken = || {
         let scene = Scene::new();
         scene.caller(1, "front-1", 0);
@@ -96,14 +98,33 @@ fn a_departed_caller_is_not_waited_for_if_it_had_acknowledged_or_is_dead_or_stay
         scene
     };
     assert_eq!(broken().decide(101), Verdict::Waiting);
-    assert_eq!(broken().decide_with(101, |_| Some(false)), Verdict::Acknowledged(0), "its lease has lapsed");
+    assert_eq!(broken().decide_with(101, |_| Some(true)), Verdict::Acknowledged(0), "it said goodbye");
     assert_eq!(broken().decide_with(101, |_| None), Verdict::Acknowledged(0), "its record is gone");
-    assert_eq!(broken().decide(116), Verdict::Acknowledged(0), "the grace is over");
     let scene = broken();
     scene.caller(2, "front-2", 0);
     scene.has(2, APP, SEQ);
     scene.board.leave(2, scene.at(100));
-    assert_eq!(scene.decide_with(101, |node| Some(node == "front-2")), Verdict::Acknowledged(0));
+    assert_eq!(scene.decide_with(101, |node| Some(node != "front-2")), Verdict::Acknowledged(0));
+}
+
+#[test]
+fn a_caller_that_stays_away_is_given_up_after_the_grace_and_named() {
+    let scene = Scene::new();
+    scene.caller(1, "front-1", 0);
+    scene.has(1, APP, SEQ - 1);
+    scene.board.leave(1, scene.at(100));
+    assert_eq!(scene.decide(114), Verdict::Waiting, "though its lease lapsed long ago");
+    assert_eq!(scene.decide(115), Verdict::TimedOut(vec!["front-1".to_owned()]));
+    assert_eq!(scene.decide(129), Verdict::TimedOut(vec!["front-1".to_owned()]), "no matter when it is looked at");
+}
+
+#[test]
+fn a_caller_given_up_before_the_instance_began_to_leave_is_no_longer_a_caller() {
+    let scene = Scene::new();
+    scene.caller(1, "front-1", 0);
+    scene.has(1, APP, SEQ - 1);
+    scene.board.leave(1, scene.at(80));
+    assert_eq!(scene.decide(100), Verdict::Acknowledged(0));
 }
 
 #[test]
@@ -131,10 +152,10 @@ fn after_a_restart_those_the_store_knows_as_callers_are_waited_for() {
 
 #[test]
 fn after_a_restart_who_does_not_come_back_is_given_up() {
-    let scene = Scene::new();
+    let scene = Scene { noticed: 1, ..Scene::new() };
     scene.board.expect([("front-1".to_owned(), BTreeSet::from([APP.to_owned()]))], scene.started);
     assert_eq!(scene.decide(14), Verdict::Waiting);
-    assert_eq!(scene.decide(15), Verdict::Acknowledged(0));
+    assert_eq!(scene.decide(15), Verdict::TimedOut(vec!["front-1".to_owned()]));
 }
 
 #[test]

@@ -302,13 +302,15 @@ impl Session {
         (changed, removed)
     }
 
-    /// The client has this content already; if it has accepted it, that holds for the present world too.
+    /// The client was sent this content already; its acceptance, past or to come, holds for the present world too.
     fn keep(&mut self, r#type: Type, name: &Arc<str>, resource: Arc<Resource>) {
+        let seq = self.world.seq;
         let Some(known) = self.of_mut(r#type).known.get_mut(name) else { return };
         known.resource = Some(resource);
+        known.holds_up_to = seq;
         let confirmed = known.confirmed;
         if confirmed && r#type == Type::Endpoints {
-            self.output.acknowledged.push((Arc::clone(name), Some(self.world.seq)));
+            self.output.acknowledged.push((Arc::clone(name), Some(seq)));
         }
     }
 

@@ -191,15 +191,9 @@ impl Session {
             self.output.progress.push((r#type, Progress::Rejected(answered.version, error)));
             return;
         }
-        for name in &answered.names {
-            if let Some(known) = subscription.known.get_mut(name) {
-                known.confirmed = true;
-            }
-        }
+        let up_to = subscription.confirm(&answered);
         if r#type == Type::Endpoints {
-            let asked = answered.names.iter().filter(|name| self.subscriptions[r#type.index()].names.contains(*name));
-            let acknowledged: Vec<_> = asked.map(|name| (Arc::clone(name), Some(answered.seq))).collect();
-            self.output.acknowledged.extend(acknowledged);
+            self.output.acknowledged.extend(up_to.into_iter().map(|(name, seq)| (name, Some(seq))));
         }
         self.output.progress.push((r#type, Progress::Acknowledged(answered.version)));
     }
@@ -208,6 +202,6 @@ impl Session {
 impl Known {
     /// A version that the client says it has.
     fn accepted(version: &Arc<str>) -> Known {
-        Known { version: Arc::clone(version), resource: None, confirmed: true }
+        Known { version: Arc::clone(version), resource: None, confirmed: true, holds_up_to: 0 }
     }
 }

@@ -1,6 +1,6 @@
 //! What a client has asked for of one type, and what it has.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub struct Known {
     pub resource: Option<Arc<Resource>>,
     /// The client has accepted this version.
     pub confirmed: bool,
+    /// A world, later than the one it was sent for, that says the same; 0: none was looked at.
+    pub holds_up_to: u64,
 }
 
 /// A response that is not answered yet.
@@ -113,12 +115,12 @@ impl Subscription {
     pub fn learn(&mut self, changed: &[Arc<Resource>], removed: &[Arc<str>]) {
         for resource in changed {
             let version = Arc::clone(&resource.version);
-            let known = Known { version, resource: Some(Arc::clone(resource)), confirmed: false };
+            let known = Known { version, resource: Some(Arc::clone(resource)), confirmed: false, holds_up_to: 0 };
             self.known.insert(Arc::clone(&resource.name), known);
         }
         for name in removed {
             if self.names.contains(name) {
-                let absent = Known { version: "".into(), resource: None, confirmed: false };
+                let absent = Known { version: "".into(), resource: None, confirmed: false, holds_up_to: 0 };
                 self.known.insert(Arc::clone(name), absent);
             } else {
                 self.known.remove(name);
@@ -149,6 +151,25 @@ impl Subscription {
         }
         self.last_nonce.clone_from(&response.nonce);
         self.in_flight.push_back(response);
+    }
+
+    /// Notes that the client has accepted a response; returns the names it asks for, each with the world up to which it
+    /// has them. A name that a later response holds too is not settled by this one: what is known of it is what that
+    /// later response says, which the client may not even have read.
+    pub fn confirm(&mut self, answered: &InFlight) -> Vec<(Arc<str>, u64)> {
+        let later: HashSet<&Arc<str>> = self.in_flight.iter().flat_map(|f| &f.names).collect();
+        let mut up_to = Vec::with_capacity(answered.names.len());
+        for name in &answered.names {
+            let mut seq = answered.seq;
+            if let Some(known) = self.known.get_mut(name).filter(|_| !later.contains(name)) {
+                known.confirmed = true;
+                seq = seq.max(known.holds_up_to);
+            }
+            if self.names.contains(name) {
+                up_to.push((Arc::clone(name), seq));
+            }
+        }
+        up_to
     }
 
     /// Stops asking for a name.

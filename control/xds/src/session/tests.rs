@@ -9,6 +9,8 @@ use super::*;
 use crate::fixtures::{Store, app, client, dead, in_phase, instance, route, sidecar};
 use weir_model::instance::InstancePhase;
 
+mod acknowledging;
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A proxy or a gRPC client, as far as xDS goes.
@@ -391,23 +393,6 @@ fn after_a_restart_a_client_is_sent_what_changed_meanwhile() {
         assert_eq!(client.acknowledged["order"], 0, "not acknowledged yet");
         client.settle();
         assert_eq!(client.acknowledged["order"], again.index.world().seq);
-    }
-}
-
-#[test]
-fn an_acknowledgement_counts_for_the_world_it_was_made_from() {
-    let mut store = mesh();
-    let mut clients = both(&store);
-    store.put(in_phase(instance("order", 1, ""), InstancePhase::Unpublishing, 1));
-    publish(&mut store, &mut clients);
-    let leaving = store.index.leaving().next().expect("one leaves").1.clone();
-    let need = leaving.need.expect("published")["order"];
-    for client in &mut clients {
-        client.read();
-        assert!(client.acknowledged["order"] < need);
-        client.answer();
-        client.read();
-        assert!(client.acknowledged["order"] >= need);
     }
 }
 
