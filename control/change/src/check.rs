@@ -93,6 +93,11 @@ impl<'a> Checker<'a> {
         checker
     }
 
+    /// Nothing, where a plan holds what is not in scope: that is found by `cover`.
+    fn share(&self, of: Option<&str>) -> Share {
+        self.shares.get(&of).copied().unwrap_or_default()
+    }
+
     fn may_change(&self, member: &Member) -> bool {
         let untouched = !self.input.past.changed.contains(&member.name) && !self.input.past.left.contains(&member.name);
         member.in_scope && untouched && member.wanted != self.input.target
@@ -207,7 +212,7 @@ impl<'a> Checker<'a> {
 
     /// The percentage an app may reach: that of the first rung on which its lightest candidate fits.
     fn own_rung(&self, app: &str, lightest: u64) -> f64 {
-        let share = self.shares[&Some(app)];
+        let share = self.share(Some(app));
         let fits = |percent: f64| {
             if percent == 0.0 { share.count == 0 } else { (share.changed + lightest) as f64 <= limit(share, percent) }
         };
@@ -215,7 +220,7 @@ impl<'a> Checker<'a> {
     }
 
     fn below_rung(&mut self, of: Option<&'a str>, members: &[&Member], percent: f64, number: usize) {
-        let share = self.shares[&of];
+        let share = self.share(of);
         let after = share.changed + members.iter().map(|m| m.weight).sum::<u64>();
         if percent > 0.0 && after as f64 > limit(share, percent) {
             let of = of.unwrap_or("the scope");
@@ -225,7 +230,7 @@ impl<'a> Checker<'a> {
     }
 
     fn no_rung_skipped(&mut self, members: &[&Member], rung: usize, number: usize) {
-        let share = self.shares[&None];
+        let share = self.share(None);
         let lightest = members.iter().map(|m| m.weight).min().unwrap_or(0);
         let has_room = |percent: f64| {
             if percent == 0.0 {

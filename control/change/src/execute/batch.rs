@@ -11,11 +11,17 @@ use crate::judge::{self, Group, Question, Treated};
 use crate::plan::{self, waves};
 use crate::world::{Member, State};
 
+/// An instance that was back and does not serve for so long (seconds), or its own timeout if that is shorter, is dead.
+const LOST_SECONDS: u64 = 60;
+/// Without a look for longer than this (seconds), nobody was there to see whether an instance serves.
+const AWAY_SECONDS: u64 = 15;
+
 impl<'a> Walk<'a> {
     /// Takes batch `index` one step on.
     pub(super) fn drive(&mut self, index: usize) {
         self.part_with_strangers(index);
         self.welcome_back(index);
+        self.note_lost(index);
         if let Some(failure) = self.failure(index) {
             return self.fail_batch(index, failure);
         }
@@ -85,12 +91,30 @@ impl<'a> Walk<'a> {
         self.batch_mut(index).done.extend(names.into_iter().map(|name| (name, now)));
     }
 
-    /// Static health that is lost for good: one that failed, or did not come back in its time.
+    /// Notes those that were back and do not serve any more. Time in which nobody looked does not count against them:
+    /// their proxies may have had nobody to report to.
+    fn note_lost(&mut self, index: usize) {
+        let (now, target) = (self.now, self.target());
+        let batch = self.batch(index);
+        let judged = batch.verdict.as_ref().and_then(|v| v.judged_until);
+        let away = judged.is_some_and(|until| now > plan::later(until, AWAY_SECONDS));
+        let serves = |name: &str| self.by_name.get(name).is_none_or(|m| m.serves(target));
+        let lost = batch.done.keys().filter(|name| !serves(name));
+        let since = |name: &String| batch.lost.get(name).copied().filter(|_| !away).unwrap_or(now);
+        let lost = lost.map(|name| (name.clone(), since(name))).collect();
+        self.batch_mut(index).lost = lost;
+    }
+
+    /// Static health that is lost for good: one that failed, did not come back in its time, or came back and died.
     fn failure(&self, index: usize) -> Option<String> {
         let batch = self.batch(index);
         let ours = batch.started.iter().filter(|(name, _)| !self.status.left.contains_key(*name));
-        ours.filter_map(|(name, started)| Some((*self.by_name.get(name.as_str())?, *started)))
-            .find_map(|(member, started)| self.failed(member, started, batch.done.contains_key(&member.name)))
+        ours.filter_map(|(name, started)| Some((*self.by_name.get(name.as_str())?, *started))).find_map(
+            |(member, started)| {
+                let back = batch.done.contains_key(&member.name);
+                self.failed(member, started, back).or_else(|| self.died(member, *batch.lost.get(&member.name)?))
+            },
+        )
     }
 
     fn failed(&self, member: &Member, started: Timestamp, back: bool) -> Option<String> {
@@ -102,6 +126,15 @@ impl<'a> Walk<'a> {
         let limit = self.change.spec.instance_timeout_seconds;
         let late = !back && self.now >= plan::later(started, limit);
         late.then(|| format!("{name} has not come back with proxy {target} in {limit} s: {}", member.message))
+    }
+
+    fn died(&self, member: &Member, since: Timestamp) -> Option<String> {
+        let limit = self.change.spec.instance_timeout_seconds.min(LOST_SECONDS);
+        (self.now >= plan::later(since, limit)).then(|| {
+            let (name, state, target) = (&member.name, member.state.words(), self.target());
+            let text = format!("{name} was back with proxy {target} and {state} for {limit} s: {}", member.message);
+            text.trim_end_matches([':', ' ']).to_owned()
+        })
     }
 
     // ## Waves

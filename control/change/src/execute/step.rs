@@ -428,5 +428,6 @@ fn begin_anew(batch: &mut Batch, now: Timestamp) {
     batch.verdict = None;
     batch.finished_at = None;
     batch.baking_since = None;
+    batch.lost.clear();
     batch.started.values_mut().chain(batch.done.values_mut()).for_each(|at| *at = now);
 }

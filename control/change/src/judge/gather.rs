@@ -9,6 +9,9 @@ use super::{Metric, REPLAY_TOLERANCE, Sample, Seen};
 /// Most control instances of a stratum that are read; more add little evidence and much work.
 pub const MAX_CONTROLS: usize = 200;
 
+/// Seconds before its change that are kept as the baseline of an instance.
+pub const BASELINE_SECONDS: i64 = 300;
+
 /// A changed instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Treated {
@@ -82,7 +85,8 @@ impl Reader<'_> {
             .map(|t| (t.name.clone(), self.seen(&t.name, metric, span.after(t.done), true)))
             .collect();
         let control = self.control(group, metric, span);
-        if control.is_empty() && treated.iter().all(|(_, windows)| windows.is_empty()) {
+        let begins = group.treated.iter().any(|t| span.holds(t.done));
+        if !begins && control.is_empty() && treated.iter().all(|(_, windows)| windows.is_empty()) {
             return None;
         }
         let replayed = group.control.is_empty();
@@ -93,6 +97,7 @@ impl Reader<'_> {
             stratum: group.stratum.clone(),
             treated,
             control,
+            baseline: self.baseline(group, metric, span),
             tolerance,
             compared_with: compared_with.to_owned(),
         })
@@ -105,6 +110,21 @@ impl Reader<'_> {
             let controls = group.control.iter().take(MAX_CONTROLS);
             controls.flat_map(|name| self.seen(name, metric, span, false)).collect()
         }
+    }
+
+    /// What those that came back within `span` showed before they changed. Each comes back once, so that each is read
+    /// once, and before the next restart.
+    fn baseline(&self, group: &Group, metric: Metric, span: Span) -> Seen {
+        let replayed = group.control.is_empty();
+        let back = group.treated.iter().filter(|t| replayed && span.holds(t.done));
+        let before = |t: &Treated| {
+            let from = t.started.checked_sub(SignedDuration::from_secs(BASELINE_SECONDS)).unwrap_or(Timestamp::MIN);
+            self.seen(&t.name, metric, Span { from, to: t.started }, false)
+        };
+        back.flat_map(before).fold(Seen::default(), |sum, seen| Seen {
+            requests: sum.requests + seen.requests,
+            events: sum.events + seen.events,
+        })
     }
 
     /// The seconds before the change that stand beside `span`: the last before it beside the first after it, and so on

@@ -17,8 +17,12 @@
 //! long as a whole bake.
 //!
 //! Where no control instance is left (an app of one instance, the last batch), an instance is compared with its own
-//! last seconds before the change, replayed backwards beside it, with a wider tolerance since the hour has moved on. Where
-//! not even that is known (the control plane has just restarted) events cannot be blamed, but they hold the batch.
+//! last seconds before the change, replayed backwards beside it, with a wider tolerance since the hour has moved on. What
+//! it showed in those seconds is also kept in the evidence, as a *baseline*. When a look finds changed instances with
+//! requests and nothing beside them (telemetry was lost with the control plane, or the replay has come to its end), these
+//! requests are counted apart and compared, all together, with the baseline, or with what the control showed while there
+//! was one. That is a new test of all of them at each look, so each look spends a share of its own of alpha
+//! ([`LOOKS_SPEND`]). Where not even a baseline is known, events cannot be blamed, but they hold the batch.
 //!
 //! Everything the judge knows is in the [`Verdict`], which is stored: after a restart it goes on from there.
 
@@ -41,8 +45,13 @@ pub const HARMED_WINDOWS: u32 = 3;
 pub const HELD_BY_CHANCE: f64 = 0.1;
 /// A comparison without events for so long (or the bake, if that is longer) is suspicious no more, in seconds.
 pub const QUIET_SECONDS: u64 = 10;
-/// Tolerated relative increase, at least, where an instance is compared with its own past.
+/// Tolerated relative increase, at least, where an instance is compared with the past.
 pub const REPLAY_TOLERANCE: f64 = 1.0;
+/// Look number k at requests without a control must be this times k² as strong, so that the chances of a false alarm of
+/// all looks, however many, sum to that of one (1 + 1/4 + 1/9 + ... = π²/6).
+pub const LOOKS_SPEND: f64 = std::f64::consts::PI * std::f64::consts::PI / 6.0;
+/// Share of a comparison's alpha that is spent against the baseline; the rest is for what has a control beside it.
+pub const BASELINE_SHARE: f64 = 0.1;
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +101,8 @@ pub struct Sample {
     pub treated: Vec<(String, Vec<Seen>)>,
     /// Windows of unchanged instances.
     pub control: Vec<Seen>,
+    /// What instances of `treated` showed before they changed, each once: in the sample of the second in which it was back.
+    pub baseline: Seen,
     /// Tolerated relative increase.
     pub tolerance: f64,
     /// What control is, in words.
@@ -101,7 +112,8 @@ pub struct Sample {
 impl Sample {
     /// Nobody needs a record of calls that an app never makes.
     fn says_something(&self) -> bool {
-        let mut all = self.treated.iter().flat_map(|(_, windows)| windows).chain(&self.control);
+        let windows = self.treated.iter().flat_map(|(_, windows)| windows);
+        let mut all = windows.chain(&self.control).chain(std::iter::once(&self.baseline));
         all.any(|seen| *seen != Seen::default())
     }
 }
@@ -172,7 +184,11 @@ fn add(evidence: &mut Evidence, sample: &Sample) {
     evidence.treated_events += windows().map(|w| w.events).sum::<u64>();
     evidence.control_requests += control_requests;
     evidence.control_events += now.control;
-    let Some(theta0) = evalue::tolerated_share(treated_requests, control_requests, sample.tolerance) else { return };
+    evidence.baseline_requests += sample.baseline.requests;
+    evidence.baseline_events += sample.baseline.events;
+    let Some(theta0) = evalue::tolerated_share(treated_requests, control_requests, sample.tolerance) else {
+        return add_uncompared(evidence, sample, Seen { requests: treated_requests, events: now.treated });
+    };
     let before = Counts { treated: evidence.treated_counted, control: evidence.control_counted };
     let factor = evalue::ln_factor(theta0, before, now);
     // Evidence is stored as JSON, which knows finite numbers only.
@@ -180,6 +196,38 @@ fn add(evidence: &mut Evidence, sample: &Sample) {
     evidence.treated_counted += now.treated;
     evidence.control_counted += now.control;
     note_harmed(evidence, sample);
+}
+
+/// Requests of changed instances beside which there is no control.
+fn add_uncompared(evidence: &mut Evidence, sample: &Sample, treated: Seen) {
+    if treated.requests == 0 {
+        return;
+    }
+    evidence.uncompared_requests += treated.requests;
+    evidence.uncompared_events += treated.events;
+    evidence.uncompared_looks = evidence.uncompared_looks.saturating_add(1);
+    note_harmed(evidence, sample);
+    let (known, tolerance) = (reference(evidence), sample.tolerance.max(REPLAY_TOLERANCE));
+    let share = evalue::tolerated_share(evidence.uncompared_requests, known.requests, tolerance);
+    let counts = Counts { treated: evidence.uncompared_events, control: known.events };
+    let log_e = share.map_or(0.0, |theta0| evalue::ln_factor(theta0, Counts::default(), counts));
+    // The threshold is that of the other share.
+    let share_spent = ((1.0 - BASELINE_SHARE) / BASELINE_SHARE).ln();
+    let spent = share_spent + LOOKS_SPEND.ln() + 2.0 * f64::from(evidence.uncompared_looks).ln();
+    evidence.uncompared_log_e = if log_e.is_finite() { log_e - spent } else { 0.0 };
+}
+
+/// What requests without a control are compared with: the baseline, or what the control showed while there was one,
+/// whichever rests on more requests.
+fn reference(evidence: &Evidence) -> Seen {
+    let baseline = Seen { requests: evidence.baseline_requests, events: evidence.baseline_events };
+    let control = Seen { requests: evidence.control_requests, events: evidence.control_events };
+    if baseline.requests > control.requests { baseline } else { control }
+}
+
+/// How much speaks for harm, beside a control or against the baseline.
+fn strength(evidence: &Evidence) -> f64 {
+    evidence.log_e.max(evidence.uncompared_log_e)
 }
 
 fn note_quiet(evidence: &mut Evidence, sample: &Sample) {
@@ -204,7 +252,7 @@ fn share_of_alpha(alpha: f64, number: u32) -> f64 {
 }
 
 /// What a comparison's `log_e` must reach: the batch's share of alpha, split over its comparisons (every metric in every
-/// stratum, and every metric over all strata).
+/// stratum, and every metric over all strata, each beside a control and against the baseline).
 pub fn threshold(alpha: f64, batch: u32, strata: usize) -> f64 {
     (comparisons_made(strata) / share_of_alpha(alpha, batch)).ln()
 }
@@ -216,7 +264,7 @@ pub fn suspicion(alpha: f64, batch: u32, strata: usize) -> f64 {
 
 fn comparisons_made(strata: usize) -> f64 {
     let pooled = usize::from(strata > 1);
-    ((strata.max(1) + pooled) * Metric::ALL.len()) as f64
+    ((strata.max(1) + pooled) * Metric::ALL.len()) as f64 / (1.0 - BASELINE_SHARE)
 }
 
 /// Answers: sets the verdict's outcome and reason from its evidence.
@@ -227,13 +275,13 @@ pub fn decide(verdict: &mut Verdict, question: &Question) {
 }
 
 fn compared(evidence: &Evidence) -> bool {
-    evidence.control_requests > 0 || evidence.treated_requests == 0
+    reference(evidence).requests > 0 || evidence.treated_requests == 0
 }
 
 fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
     let all = comparisons(verdict);
-    let harmful = |e: &&Evidence| e.log_e >= verdict.threshold && widespread(e);
-    if let Some(harm) = all.iter().filter(harmful).max_by(|a, b| a.log_e.total_cmp(&b.log_e)) {
+    let harmful = |e: &&Evidence| strength(e) >= verdict.threshold && widespread(e);
+    if let Some(harm) = all.iter().filter(harmful).max_by(|a, b| strength(a).total_cmp(&strength(b))) {
         return (Outcome::Fail, words::harm(harm, verdict.threshold));
     }
     let baked = verdict.watched_seconds;
@@ -255,10 +303,10 @@ fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
 /// The strongest reason not to let the batch pass yet.
 fn doubt<'e>(all: &'e [Evidence], question: &Question) -> Option<&'e Evidence> {
     let suspicion = suspicion(question.alpha, question.batch, question.strata);
-    let suspicious = |e: &Evidence| e.log_e >= suspicion || (!compared(e) && e.treated_events > 0);
+    let suspicious = |e: &Evidence| strength(e) >= suspicion || (!compared(e) && e.treated_events > 0);
     let quiet = question.bake_seconds.max(QUIET_SECONDS);
     let doubtful = all.iter().filter(|e| suspicious(e) && e.quiet_seconds < quiet);
-    doubtful.max_by(|a, b| a.log_e.total_cmp(&b.log_e))
+    doubtful.max_by(|a, b| strength(a).total_cmp(&strength(b)))
 }
 
 /// Each stratum's evidence, and where there are several strata, that of all of them together: independent E-values
@@ -284,6 +332,11 @@ fn pooled(metric: Metric, parts: &[&Evidence]) -> Evidence {
         control_requests: sum(|e| e.control_requests),
         control_events: sum(|e| e.control_events),
         log_e: parts.iter().map(|e| e.log_e).sum(),
+        uncompared_requests: sum(|e| e.uncompared_requests),
+        uncompared_events: sum(|e| e.uncompared_events),
+        uncompared_log_e: parts.iter().map(|e| e.uncompared_log_e).sum(),
+        baseline_requests: sum(|e| e.baseline_requests),
+        baseline_events: sum(|e| e.baseline_events),
         treated_instances: parts.iter().map(|e| e.treated_instances).sum(),
         quiet_seconds: parts.iter().map(|e| e.quiet_seconds).min().unwrap_or(0),
         harmed_windows: parts.iter().flat_map(|e| e.harmed_windows.clone()).collect(),

@@ -13,6 +13,7 @@ fn sample(treated: &[(&str, Vec<Seen>)], control: Vec<Seen>) -> Sample {
         stratum: "app=order unit=east stack=demo".into(),
         treated: treated.iter().map(|(name, windows)| ((*name).to_owned(), windows.clone())).collect(),
         control,
+        baseline: Seen::default(),
         tolerance: 0.1,
         compared_with: "unchanged instances".into(),
     }
@@ -103,6 +104,54 @@ fn errors_with_nothing_to_compare_with_hold_the_batch() {
     assert_eq!(verdict.outcome, Outcome::Inconclusive);
     assert!(verdict.reason.contains("nothing to compare with"), "{}", verdict.reason);
     assert_eq!(verdict.excluded.len(), 1);
+}
+
+/// The control runs dry after a while, and then everything fails: neither passed nor overlooked.
+#[test]
+fn harm_after_the_control_has_run_dry_is_found() {
+    let beside = (0..30).map(|_| sample(&[("new", vec![seen(20, 0)])], vec![seen(20, 0)]));
+    let alone = (0..10).map(|_| sample(&[("new", vec![seen(20, 20)])], Vec::new()));
+    let verdict = verdict_on(beside.chain(alone), &question());
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    assert!(verdict.errors <= 100, "{}", verdict.errors);
+    assert!(verdict.reason.contains("what was seen earlier"), "{}", verdict.reason);
+}
+
+/// Telemetry is lost before the replay has said anything: the frozen baseline stands in for it.
+#[test]
+fn harm_is_found_against_the_frozen_baseline() {
+    let alone = |events| sample(&[("new", vec![seen(20, events)])], Vec::new());
+    let frozen = |events| Sample { baseline: seen(600, events), ..sample(&[("new", Vec::new())], Vec::new()) };
+    let run = |base, events| {
+        verdict_on(std::iter::once(frozen(base)).chain((0..60).map(|_| alone(events))), &question()).outcome
+    };
+    assert_eq!(run(6, 10), Outcome::Fail);
+    assert_eq!(run(150, 5), Outcome::Pass, "it failed as much before");
+    assert_eq!(run(0, 0), Outcome::Pass);
+}
+
+/// Errors like those of the control are no reason to hold a batch, though nothing stands beside some of them.
+#[test]
+fn thin_traffic_that_fails_as_before_passes() {
+    let samples = (0..200).map(|n| match n % 4 {
+        0 => sample(&[("new", vec![seen(1, u64::from(n % 16 == 0))])], vec![seen(1, u64::from(n % 16 == 4))]),
+        _ => sample(&[("new", vec![seen(1, u64::from(n % 4 == 3 && n % 16 == 3))])], Vec::new()),
+    });
+    assert_eq!(verdict_on(samples, &question()).outcome, Outcome::Pass);
+}
+
+/// However often one looks at requests without a control.
+#[test]
+fn looking_at_the_baseline_costs_no_false_alarms() {
+    let question = Question { alpha: 0.2, min_requests: 1, ..question() };
+    let failed = (0..200).filter(|seed| {
+        let mut world = World { random: fastrand::Rng::with_seed(*seed), treated: 1, control: 0, rate: 30 };
+        let events = (0..20).map(|_| world.errors(0.02).events).sum();
+        let base = Sample { baseline: seen(600, events), ..sample(&[("new-0", Vec::new())], Vec::new()) };
+        let seconds: Vec<Sample> = (0..200).map(|_| world.second(0.02, 0.0)).collect();
+        verdict_on(std::iter::once(base).chain(seconds), &question).outcome == Outcome::Fail
+    });
+    assert!(failed.count() as f64 / 200.0 <= 0.2 * 6.0 / std::f64::consts::PI.powi(2));
 }
 
 #[test]

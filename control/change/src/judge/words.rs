@@ -2,6 +2,8 @@
 
 use weir_model::change::{Evidence, Verdict};
 
+use super::{reference, strength};
+
 fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
@@ -16,34 +18,47 @@ fn power(log_e: f64) -> String {
 }
 
 pub(super) fn harm(e: &Evidence, threshold: f64) -> String {
+    let (treated, control, with) = sides(e);
     format!(
         "{} rose on changed instances of {}: {} against {} on {}; the evidence for harm is {}, {} suffices",
         e.metric,
         e.stratum,
-        ratio(e.treated_events, e.treated_requests),
-        ratio(e.control_events, e.control_requests),
-        if e.compared_with.is_empty() { "what they are compared with" } else { &e.compared_with },
-        power(e.log_e),
+        ratio(treated.0, treated.1),
+        ratio(control.0, control.1),
+        with,
+        power(strength(e)),
         power(threshold),
     )
 }
 
+/// The two sides of what speaks most for harm, as (events, requests), and what the second one is.
+fn sides(e: &Evidence) -> ((u64, u64), (u64, u64), &str) {
+    let known = reference(e);
+    if e.uncompared_log_e > e.log_e {
+        let uncompared = (e.uncompared_events, e.uncompared_requests);
+        return (uncompared, (known.events, known.requests), "what was seen earlier");
+    }
+    let with = if e.compared_with.is_empty() { "what they are compared with" } else { &e.compared_with };
+    ((e.treated_events, e.treated_requests), (e.control_events, e.control_requests), with)
+}
+
 /// Why a comparison that proves nothing holds the batch.
 pub(super) fn doubt(e: &Evidence) -> String {
-    if e.control_requests == 0 {
+    if reference(e).requests == 0 {
         let failed = ratio(e.treated_events, e.treated_requests);
         return format!("{} on {}: {failed}, and nothing to compare with", e.metric, e.stratum);
     }
+    let (treated, control, _) = sides(e);
     let who: Vec<&str> = e.harmed_windows.keys().map(String::as_str).take(3).collect();
     format!(
         "in doubt: {} on changed instances of {} are {} against {}, in {} window(s) on {}; the evidence for harm is {}",
         e.metric,
         e.stratum,
-        ratio(e.treated_events, e.treated_requests),
-        ratio(e.control_events, e.control_requests),
+        ratio(treated.0, treated.1),
+        ratio(control.0, control.1),
         e.harmed_windows.values().sum::<u32>(),
         who.join(", "),
-        power(e.log_e),
+        power(strength(e)),
     )
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use weir_model::health::{EndpointTraffic, HealthWindow, SelfCheck, Traffic};
-use weir_model::instance::{InstancePhase, InstanceSpec, ManagedBy};
+use weir_model::instance::{ALIVE, InstancePhase, InstanceSpec, ManagedBy};
+use weir_model::meta::{Condition, ConditionStatus};
 use weir_model::release::{Component, ReleaseSpec};
 use weir_model::{App, AppSpec, Instance, Release, Unit, UnitSpec, Workload, WorkloadSpec};
 use weir_store::observed::{Observed, TimedWindow};
@@ -23,6 +24,8 @@ pub struct Nature {
     pub failing: f64,
     /// It never comes up.
     pub stillborn: bool,
+    /// It is dead so many seconds after it came up, and nobody hears of it.
+    pub dies_after: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,7 +46,7 @@ impl Fleet {
         Fleet {
             apps: vec![("edge".into(), 1), ("front".into(), 3), ("stock".into(), 3)],
             units: vec!["east".into(), "west".into()],
-            natures: natures.map(|(name, failing)| (name.to_owned(), Nature { failing, stillborn: false })).into(),
+            natures: natures.map(|(name, failing)| (name.to_owned(), Nature { failing, ..Nature::default() })).into(),
             background: BTreeMap::new(),
             idle: false,
         }
@@ -76,13 +79,33 @@ impl Fleet {
     /// One second: proxies that serve report, upgrades go on.
     pub fn tick(&self, store: &MemoryStore, observed: &Observed, at: Timestamp, random: &mut fastrand::Rng) {
         for instance in now(typed::list::<InstanceSpec>(store)).unwrap().0 {
+            let instance = self.live(store, instance, at);
             self.report(&instance, observed, at, random);
             self.advance(store, instance, at, random);
         }
     }
 
+    /// Some versions die after a while; a swap revives the instance.
+    fn live(&self, store: &MemoryStore, mut instance: Instance, at: Timestamp) -> Instance {
+        let age = instance.status.phase_since.map_or(0, |since| at.duration_since(since).as_secs());
+        let lifetime = self.natures.get(&instance.status.proxy_version).and_then(|n| n.dies_after);
+        let dead = instance.status.phase == InstancePhase::Serving && lifetime.is_some_and(|seconds| age >= seconds);
+        if dead == instance.status.conditions.is_empty() {
+            let alive = Condition {
+                r#type: ALIVE.to_owned(),
+                status: ConditionStatus::False,
+                reason: "Lost".into(),
+                message: String::new(),
+                last_transition_time: at,
+            };
+            instance.status.conditions = if dead { vec![alive] } else { Vec::new() };
+            instance = now(typed::update_status(store, &instance)).unwrap();
+        }
+        instance
+    }
+
     fn report(&self, instance: &Instance, observed: &Observed, at: Timestamp, random: &mut fastrand::Rng) {
-        if instance.status.phase != InstancePhase::Serving {
+        if !instance.status.published() {
             return;
         }
         let requests = if self.idle { 0 } else { REQUESTS };

@@ -53,12 +53,83 @@ fn a_bad_change_is_rolled_back_from_its_first_batch() {
 #[test]
 fn a_version_that_does_not_come_up_is_rolled_back() {
     let mut fleet = Fleet::demo();
-    fleet.natures.insert("c".into(), Nature { failing: 0.0, stillborn: true });
+    fleet.natures.insert("c".into(), Nature { stillborn: true, ..Nature::default() });
     let mut sim = Sim::new(1, fleet);
     sim.apply("up", spec("c"));
     let change = sim.run_to_end("up");
     assert_eq!((change.status.phase, touched(&change)), (ChangePhase::RolledBack, 1));
     assert!(change.status.batches[0].verdict.as_ref().unwrap().reason.contains("failed with proxy c"));
+}
+
+#[test]
+fn a_version_that_dies_after_coming_back_is_rolled_back() {
+    let mut fleet = Fleet::demo();
+    fleet.natures.insert("c".into(), Nature { dies_after: Some(3), ..Nature::default() });
+    let mut sim = Sim::new(1, fleet);
+    sim.apply("up", spec("c"));
+    let change = sim.run_to_end("up");
+    assert_eq!((change.status.phase, touched(&change)), (ChangePhase::RolledBack, 1), "{}", change.status.message);
+    let reason = &change.status.batches[0].verdict.as_ref().unwrap().reason;
+    assert!(reason.contains("was back with proxy c and is not heard of for 60 s"), "{reason}");
+}
+
+/// One instance in all: nothing but its own past to compare it with.
+fn alone() -> Fleet {
+    Fleet { apps: vec![("edge".into(), 1)], units: vec!["east".into()], ..Fleet::demo() }
+}
+
+/// The fleet has reported for 20 seconds.
+fn with_a_past(fleet: Fleet) -> Sim {
+    let mut sim = Sim::new(1, fleet);
+    for _ in 0..20 {
+        sim.second += 1;
+        sim.fleet.tick(&sim.store, &sim.observed, at(sim.second), &mut sim.random);
+    }
+    sim
+}
+
+/// The control plane dies in the bake, with everything it had measured, and the harm begins only then.
+fn harmed_after_a_kill(background: f64) -> Change {
+    let mut sim = with_a_past(Fleet { background: [("edge".to_owned(), background)].into(), ..alone() });
+    sim.apply("up", spec("b"));
+    let baking = |c: &Change| {
+        let verdict = c.status.batches.first().and_then(|b| b.verdict.as_ref());
+        verdict.is_some_and(|v| v.watched_seconds >= 2)
+    };
+    sim.run_until("up", baking);
+    sim.observed = std::sync::Arc::default();
+    if background == 0.0 {
+        sim.fleet.natures.insert("b".into(), Nature { failing: 1.0, ..Nature::default() });
+    }
+    sim.run_to_end("up")
+}
+
+#[test]
+fn harm_in_the_last_batch_is_found_though_what_was_measured_before_is_lost() {
+    let change = harmed_after_a_kill(0.0);
+    assert_eq!(change.status.phase, ChangePhase::RolledBack, "{}", change.status.message);
+    assert!(change.status.message.contains("what was seen earlier"), "{}", change.status.message);
+}
+
+#[test]
+fn what_failed_before_as_well_passes_though_what_was_measured_is_lost() {
+    let change = harmed_after_a_kill(0.2);
+    assert_eq!(change.status.phase, ChangePhase::Succeeded, "{}", change.status.message);
+}
+
+/// The replay reaches back as far as the past was reported, here 20 seconds; the bake is longer.
+#[test]
+fn harm_is_found_when_the_replay_has_come_to_its_end() {
+    let mut sim = with_a_past(alone());
+    let ladder = spec("b").ladder.into_iter().map(|r| weir_model::change::Rung { bake_seconds: 80, ..r }).collect();
+    sim.apply("up", weir_model::ChangeSpec { ladder, ..spec("b") });
+    let late = |c: &Change| {
+        let verdict = c.status.batches.first().and_then(|b| b.verdict.as_ref());
+        verdict.is_some_and(|v| v.watched_seconds >= 40)
+    };
+    sim.run_until("up", late);
+    sim.fleet.natures.insert("b".into(), Nature { failing: 1.0, ..Nature::default() });
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
 }
 
 #[test]
@@ -269,7 +340,7 @@ fn with_an_ill_instance() -> Sim {
     ill.status.phase = InstancePhase::Failed;
     ill.status.message = "its disk is full".into();
     now(typed::update_status(&sim.store, &ill)).unwrap();
-    sim.fleet.natures.insert("a".into(), Nature { failing: 0.0, stillborn: true });
+    sim.fleet.natures.insert("a".into(), Nature { stillborn: true, ..Nature::default() });
     sim
 }
 
