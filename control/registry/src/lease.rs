@@ -87,6 +87,17 @@ pub enum Renewal {
     Superseded,
 }
 
+impl Decision {
+    /// Which instance it is about.
+    pub fn instance(&self) -> &str {
+        match self {
+            Decision::Expire { instance, .. } | Decision::Hold { instance, .. } | Decision::Forget { instance } => {
+                instance
+            }
+        }
+    }
+}
+
 /// What is to be done about an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {

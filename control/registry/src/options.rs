@@ -32,6 +32,8 @@ pub struct Options {
     pub hello_timeout: Duration,
     /// A Goodbye is answered after this at the latest, even if callers have not acknowledged (10 s).
     pub goodbye_patience: Duration,
+    /// Time in which a change of the store reaches the xDS streams at the latest (1 s).
+    pub publish_time: Duration,
     /// How often leases are looked at (500 ms).
     pub sweep_every: Duration,
     /// Largest message taken from a proxy (1 MiB).
@@ -51,6 +53,7 @@ impl Default for Options {
             hold_limit: Duration::from_secs(3600),
             hello_timeout: Duration::from_secs(10),
             goodbye_patience: Duration::from_secs(10),
+            publish_time: Duration::from_secs(1),
             sweep_every: Duration::from_millis(500),
             max_message_bytes: 1 << 20,
             max_streams: 20_000,

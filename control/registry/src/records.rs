@@ -1,5 +1,7 @@
 //! What the registry writes to the store: instances that join, live, lapse and leave.
 
+use std::net::SocketAddr;
+
 use jiff::Timestamp;
 use weir_model::instance::{ALIVE, InstancePhase, ManagedBy, UNPUBLISHED};
 use weir_model::meta::{holds, set_condition};
@@ -65,17 +67,21 @@ impl Records {
         }
     }
 
+    /// Whether the instance may be taken in, before anything is done for it.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub async fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
+        let known = typed::get::<InstanceSpec>(&*self.store, &hello.instance).await?;
+        known.map_or(Ok(()), |known| agree(&known.spec, hello))
+    }
+
     /// The instance as it was before this registration, created if it was not there.
     async fn declare(&self, hello: &Hello, actor: &str) -> Result<Instance, Refusal> {
         let Some(known) = typed::get::<InstanceSpec>(&*self.store, &hello.instance).await? else {
             return self.create(hello, actor).await;
         };
-        if known.spec.app != hello.spec.app {
-            return Err(Refusal::Contradiction(format!(
-                "instance {:?} is declared as one of app {:?}, but its proxy says {:?}",
-                hello.instance, known.spec.app, hello.spec.app
-            )));
-        }
+        agree(&known.spec, hello)?;
         match known.spec.managed_by {
             ManagedBy::Weir => Ok(known),
             ManagedBy::Itself if known.status.phase == InstancePhase::Terminating => {
@@ -244,6 +250,26 @@ impl Records {
             tracing::warn!(%error, "an event could not be stored");
         }
     }
+}
+
+/// What Weir manages is where it is declared to be: whoever speaks for it from elsewhere is somebody else.
+fn agree(known: &InstanceSpec, hello: &Hello) -> Result<(), Refusal> {
+    if known.app != hello.spec.app {
+        return Err(Refusal::Contradiction(format!(
+            "instance {:?} is declared as one of app {:?}, but its proxy says {:?}",
+            hello.instance, known.app, hello.spec.app
+        )));
+    }
+    let place = |spec: &InstanceSpec| SocketAddr::new(spec.address, spec.port);
+    let (declared, said) = (place(known), place(&hello.spec));
+    if known.managed_by == ManagedBy::Itself || declared == said {
+        return Ok(());
+    }
+    Err(Refusal::Contradiction(format!(
+        "instance {:?} is run by Weir at {declared}, but its proxy says {said}; give a proxy that joins by itself another \
+         name",
+        hello.instance
+    )))
 }
 
 /// What the proxy says, as the instance's status. True if anything is new.

@@ -4,10 +4,11 @@ use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,6 +19,7 @@ use weir_proto::control::command::Command as Kindly;
 use weir_proto::control::proxy_control_server::ProxyControl;
 use weir_proto::control::report::Report as Said;
 use weir_proto::control::{Command, Goodbye, Health, Refused, Report, Unpublished, Welcome};
+use weir_store::observed::TypeState;
 use weir_store::{WatchEvent, WatchQuery, typed};
 
 use crate::Inner;
@@ -29,6 +31,10 @@ use crate::lease::{Renewal, lease_seconds};
 const QUEUE: usize = 8;
 /// Longest farewell reason kept.
 const MAX_REASON: usize = 500;
+/// How the table of proxies calls endpoints.
+const ENDPOINTS: &str = "EDS";
+/// How often the table of proxies is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 type Commands = mpsc::Sender<Result<Command, Status>>;
 type Farewell = Pin<Box<dyn Future<Output = String> + Send>>;
@@ -178,7 +184,9 @@ struct Session {
 
 impl Session {
     async fn open(inner: Arc<Inner>, hello: Hello, actor: &str) -> Result<Session, String> {
-        // The lease comes first: whoever looks at it while the store is written sees that the proxy is back.
+        // One that contradicts what is declared must not end the lease of the one that it would speak for.
+        inner.records.admit(&hello).await.map_err(|e| e.to_string())?;
+        // The lease comes before the record: whoever looks at it while the store is written sees that the proxy is back.
         let (app, name, holder) = (&hello.spec.app, &hello.instance, hello.holder());
         let taken = |by| format!("instance {name:?} is taken by another proxy, {by}; give this one another name");
         let id = inner.leases().open(app, name, &holder, Instant::now(), &inner.options).map_err(taken)?;
@@ -252,17 +260,35 @@ impl Drop for Session {
 /// Waits until no caller will send the instance another request, or patience has run out; says which, in words.
 async fn until_unpublished(inner: &Inner, name: &str) -> String {
     let patience = inner.options.goodbye_patience;
-    match timeout(patience, watch_until_unpublished(inner, name)).await {
-        Ok(Ok(())) => "callers have acknowledged".to_owned(),
+    let known = async {
+        match watch_until_unpublished(inner, name).await? {
+            true => Ok::<_, weir_store::Error>("callers have acknowledged"),
+            false => Ok(until_all_are_up_to_date(inner).await),
+        }
+    };
+    match timeout(patience, known).await {
+        Ok(Ok(how)) => how.to_owned(),
         Ok(Err(error)) => format!("the store could not say whether callers have acknowledged: {error}"),
         Err(_) => format!("not all callers have acknowledged within {} s", patience.as_secs()),
     }
 }
 
-async fn watch_until_unpublished(inner: &Inner, name: &str) -> Result<(), weir_store::Error> {
-    let Some(instance) = typed::get::<InstanceSpec>(&*inner.store, name).await? else { return Ok(()) };
+/// Without its record nobody notes who has acknowledged that the instance is gone. But its callers have been sent
+/// endpoints without it a moment later, and then each connected proxy tells whether it took all that it was sent.
+async fn until_all_are_up_to_date(inner: &Inner) -> &'static str {
+    sleep(inner.options.publish_time).await;
+    let behind = |s: &TypeState| s.sent != s.acknowledged;
+    while inner.observed.proxies.all().iter().any(|proxy| proxy.types.get(ENDPOINTS).is_some_and(behind)) {
+        sleep(LOOK_EVERY).await;
+    }
+    "its record is gone, and connected callers have acknowledged all endpoints that they were sent"
+}
+
+/// True once callers have acknowledged; false if the record is gone, or goes, before that.
+async fn watch_until_unpublished(inner: &Inner, name: &str) -> Result<bool, weir_store::Error> {
+    let Some(instance) = typed::get::<InstanceSpec>(&*inner.store, name).await? else { return Ok(false) };
     if is_out(&instance.status) {
-        return Ok(());
+        return Ok(true);
     }
     let query = WatchQuery {
         name_prefix: name.to_owned(),
@@ -271,12 +297,12 @@ async fn watch_until_unpublished(inner: &Inner, name: &str) -> Result<(), weir_s
     let mut events = inner.store.watch(&query).await?;
     while let Some(event) = events.next().await {
         let object = match event? {
-            WatchEvent::Deleted(object) if object.metadata.name == name => return Ok(()),
+            WatchEvent::Deleted(object) if object.metadata.name == name => return Ok(false),
             WatchEvent::Added(object) | WatchEvent::Modified(object) if object.metadata.name == name => object,
             _ => continue,
         };
         if is_out(&Instance::try_from(object)?.status) {
-            return Ok(());
+            return Ok(true);
         }
     }
     pending().await

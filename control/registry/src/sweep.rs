@@ -1,6 +1,6 @@
 //! Beside the streams: follows the store for addresses and deletions, and sweeps leases.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use weir_model::instance::ALIVE;
+use weir_model::instance::{ALIVE, LEASE_EXPIRED};
 use weir_model::{ConditionStatus, Instance, InstanceSpec, Kind};
 use weir_store::{Error, WatchEvent, WatchQuery, WatchStream, typed};
 
@@ -22,11 +22,13 @@ pub struct Sweeper {
     inner: Arc<Inner>,
     addresses: HashMap<String, SocketAddr>,
     started: Instant,
+    /// What the leases have decided and the store could not take yet, the newest of each instance.
+    undone: BTreeMap<String, Decision>,
 }
 
 impl Sweeper {
     pub fn new(inner: Arc<Inner>) -> Sweeper {
-        Sweeper { inner, addresses: HashMap::new(), started: Instant::now() }
+        Sweeper { inner, addresses: HashMap::new(), started: Instant::now(), undone: BTreeMap::new() }
     }
 
     /// Runs until `shutdown` becomes true.
@@ -52,7 +54,7 @@ impl Sweeper {
                     Some(event) => self.apply(event?),
                     None => return Ok(()),
                 },
-                _ = ticks.tick() => self.sweep().await?,
+                _ = ticks.tick() => self.sweep().await,
             }
         }
     }
@@ -113,12 +115,24 @@ impl Sweeper {
         self.inner.observed.telemetry.forget(name);
     }
 
-    async fn sweep(&self) -> Result<(), Error> {
+    /// Carries out what the leases decide. They decide once, so what fails is kept until it is done or no longer true;
+    /// it holds nothing else up.
+    async fn sweep(&mut self) {
         let decisions = self.inner.leases().sweep(Instant::now(), &self.inner.options);
-        for decision in decisions {
-            self.carry_out(decision).await?;
+        self.undone.extend(decisions.into_iter().map(|d| (d.instance().to_owned(), d)));
+        let mut failed = None;
+        for (instance, decision) in std::mem::take(&mut self.undone) {
+            if !self.inner.leases().is_overdue(&instance) {
+                continue; // It is back.
+            }
+            if let Err(error) = self.carry_out(decision.clone()).await {
+                self.undone.insert(instance, decision);
+                failed = Some(error);
+            }
         }
-        Ok(())
+        if let Some(error) = failed {
+            tracing::warn!(%error, undone = self.undone.len(), "lapsed leases could not be written; they are tried again");
+        }
     }
 
     async fn carry_out(&self, decision: Decision) -> Result<(), Error> {
@@ -127,7 +141,7 @@ impl Sweeper {
         match decision {
             Decision::Expire { instance, why } => {
                 let still = || self.inner.leases().is_overdue(&instance);
-                records.expire(&instance, ConditionStatus::False, "LeaseExpired", why, now, still).await
+                records.expire(&instance, ConditionStatus::False, LEASE_EXPIRED, why, now, still).await
             }
             Decision::Hold { instance, overdue, total } => {
                 let still = || self.inner.leases().is_overdue(&instance);
@@ -144,3 +158,6 @@ impl Sweeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

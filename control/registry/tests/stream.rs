@@ -20,7 +20,7 @@ use weir_proto::control::{
 };
 use weir_registry::{Options, Registry, anyone};
 use weir_store::memory::MemoryStore;
-use weir_store::observed::Observed;
+use weir_store::observed::{Observed, ProxyView};
 use weir_store::{EventQuery, SharedStore, WatchQuery, typed};
 
 /// Longer than anything here takes on the slowest machine; only a failing test waits for it.
@@ -167,6 +167,33 @@ async fn a_program_that_joins_is_declared_serves_reports_and_leaves_in_order() {
 }
 
 #[tokio::test]
+async fn a_goodbye_whose_record_is_deleted_waits_for_connected_callers() {
+    let running = serve(Options { publish_time: Duration::ZERO, ..Options::default() }).await;
+    running.observed.proxies.put(1, caller_view());
+    running.observed.proxies.update(1, "EDS", |state| state.sent = "2".to_owned());
+    let mut proxy = Proxy::join(&running, hello("stock-1", 8001)).await;
+    proxy.goodbye().await;
+    until(&running.store, "stock-1", |i| i.is_some_and(|i| i.status.phase == InstancePhase::Unpublishing)).await;
+    let author = Author::new("test", "a test");
+    running.store.delete(&Key::new(Kind::Instance, "stock-1"), None, &author).await.expect("deleted");
+    let early = timeout(Duration::from_millis(200), proxy.commands.message()).await;
+    assert!(early.is_err(), "a caller is behind: {early:?}");
+    running.observed.proxies.update(1, "EDS", |state| state.acknowledged = "2".to_owned());
+    assert!(matches!(proxy.next().await, command::Command::Unpublished(u) if u.detail.contains("its record is gone")));
+}
+
+fn caller_view() -> ProxyView {
+    ProxyView {
+        node: "front-1".to_owned(),
+        app: "front".to_owned(),
+        agent: String::new(),
+        protocol: "delta".to_owned(),
+        connected_at: Timestamp::UNIX_EPOCH,
+        types: Default::default(),
+    }
+}
+
+#[tokio::test]
 async fn health_reaches_the_reporter_and_the_instances_it_called() {
     let running = serve(Options::default()).await;
     let _callee = Proxy::join(&running, hello("stock-1", 8001)).await;
@@ -243,8 +270,15 @@ async fn one_that_weir_manages_stays_as_declared_and_in_the_hands_of_its_control
     let mut declared =
         typed::get::<InstanceSpec>(&*running.store, "seed").await.expect("readable").expect("there").spec;
     declared.managed_by = ManagedBy::Weir;
+    declared.port = 8001;
     declared.proxy_version = "b".to_owned();
     typed::create(&*running.store, &Instance::new("stock-1", declared.clone()), &author).await.expect("new");
+    let mut stranger = Proxy::open(&running, hello("stock-1", 8002)).await;
+    match stranger.next().await {
+        command::Command::Refused(refused) => assert!(refused.reason.contains("127.0.0.1:8001"), "{}", refused.reason),
+        other => panic!("not refused: {other:?}"),
+    }
+    drop(stranger);
     let mut proxy = Proxy::join(&running, hello("stock-1", 8001)).await;
     let instance = typed::get::<InstanceSpec>(&*running.store, "stock-1").await.expect("readable").expect("there");
     assert_eq!(instance.spec, declared, "what is declared stands");
