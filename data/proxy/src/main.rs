@@ -62,7 +62,7 @@ struct Flags {
 fn main() -> ExitCode {
     // Before anything else opens a descriptor or starts a thread.
     let inherited = InheritedSockets::from_env();
-    let flags = Flags::parse();
+    let flags = Flags::parse().with_environment();
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::new(&flags.log));
     log.with_ansi(false).init();
     match inherited.map_err(Into::into).and_then(|inherited| start(flags, inherited)) {
@@ -71,6 +71,16 @@ fn main() -> ExitCode {
             eprintln!("weir-proxy: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+impl Flags {
+    /// A file given by hand wins over a control plane in the environment.
+    fn with_environment(mut self) -> Self {
+        if self.config.is_none() {
+            self.control = self.control.or(std::env::var("WEIR_CONTROL").ok());
+        }
+        self
     }
 }
 

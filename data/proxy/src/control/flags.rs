@@ -7,8 +7,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Control plane")]
 pub struct ControlFlags {
-    /// Address of the control plane, e.g. http://127.0.0.1:15010; without it the proxy runs from --config
-    #[arg(long, value_name = "URL", env = "WEIR_CONTROL", requires_all = ["instance", "app"])]
+    /// Address of the control plane, e.g. http://127.0.0.1:15010 [default: WEIR_CONTROL, unless there is --config]
+    #[arg(long, value_name = "URL", requires_all = ["instance", "app"])]
     pub control: Option<String>,
     /// Name of this instance; unique in the mesh
     #[arg(long, value_name = "NAME", env = "WEIR_INSTANCE")]
@@ -78,6 +78,15 @@ pub struct ControlFlags {
     pub otlp_ratio: f64,
 }
 
+impl ControlFlags {
+    /// With the environment's control plane (`WEIR_CONTROL`) unless the command line names one. Clap is not asked to do
+    /// so: for it a variable that happens to be set would contradict a `--config` given by hand.
+    pub fn or(mut self, environment: Option<String>) -> Self {
+        self.control = self.control.or(environment.filter(|url| !url.is_empty()));
+        self
+    }
+}
+
 /// A service this app calls, and where the proxy offers it locally.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
@@ -139,6 +148,16 @@ mod tests {
         let flags = line.unwrap_or_else(|error| panic!("{error}")).control;
         assert_eq!(flags.upstreams[0], Upstream { app: "stock".into(), listen: ([127, 0, 0, 1], 15001).into() });
         assert_eq!(flags.labels, [("team".to_owned(), "a".to_owned())]);
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment() {
+        let flags = |line: &[&str]| Line::try_parse_from([&["weir-proxy"], line].concat()).unwrap().control;
+        let environment = || Some("http://127.0.0.1:2".to_owned());
+        let given = ["--control", "http://127.0.0.1:1", "--instance", "i", "--app", "a"];
+        assert_eq!(flags(&given).or(environment()).control.as_deref(), Some("http://127.0.0.1:1"));
+        assert_eq!(flags(&[]).or(environment()).control, environment());
+        assert_eq!(flags(&[]).or(Some(String::new())).control, None);
     }
 
     #[test]
