@@ -1,5 +1,6 @@
 //! A batch on its way: let go in waves, watched, judged.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -144,7 +145,7 @@ impl<'a> Walk<'a> {
         if self.status.phase == ChangePhase::Paused {
             return self.wait("paused by a person; what is in flight finishes".into(), super::step::LOOK);
         }
-        match self.admitted(self.batch(index), false) {
+        match self.admitted(self.batch(index), None) {
             Ok(names) if names.is_empty() => self.explain_standstill(index),
             Ok(names) => {
                 let now = self.now;
@@ -179,8 +180,13 @@ impl<'a> Walk<'a> {
         self.wait_for_health(message);
     }
 
-    /// Who of `batch` may be let go now, checked independently.
-    pub(super) fn admitted(&self, batch: &Batch, back: bool) -> Result<Vec<String>, Vec<crate::check::Finding>> {
+    /// Who of `batch` may be let go now, checked independently. On the way back: `passed_over` and instances that are out
+    /// by themselves do not count.
+    pub(super) fn admitted(
+        &self,
+        batch: &Batch,
+        passed_over: Option<&BTreeSet<&str>>,
+    ) -> Result<Vec<String>, Vec<crate::check::Finding>> {
         let ours = |name: &&String| !self.status.left.contains_key(*name);
         let waiting: Vec<&str> = batch
             .instances
@@ -189,10 +195,21 @@ impl<'a> Walk<'a> {
             .filter(|name| !batch.started.contains_key(*name))
             .map(String::as_str)
             .collect();
-        let in_flight = self.in_flight();
-        let freezes = self.freezes(back);
+        let mut in_flight = self.in_flight();
+        let freezes = self.freezes(passed_over.is_some());
+        let mut members = Cow::Borrowed(&self.world.members);
+        if let Some(passed_over) = passed_over {
+            in_flight.retain(|name| !passed_over.contains(name));
+            let counts = |m: &Member| {
+                let name = m.name.as_str();
+                m.state == State::Serving && !passed_over.contains(name)
+                    || in_flight.contains(name)
+                    || waiting.contains(&name)
+            };
+            members.to_mut().retain(counts);
+        }
         let request = waves::Request {
-            members: &self.world.members,
+            members: &members,
             waiting: &waiting,
             in_flight: &in_flight,
             budget: &self.change.spec.budget,
@@ -200,7 +217,7 @@ impl<'a> Walk<'a> {
         };
         let names = waves::admit(&request, self.now);
         let newly: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        let findings = check_wave(&self.world.members, &in_flight, &newly, &self.change.spec.budget);
+        let findings = check_wave(&members, &in_flight, &newly, &self.change.spec.budget);
         if findings.is_empty() { Ok(names) } else { Err(findings) }
     }
 
@@ -250,6 +267,28 @@ impl<'a> Walk<'a> {
             Outcome::Pass => self.pass_batch(index, reason),
             Outcome::Inconclusive => self.keep_watching(index, reason),
         }
+    }
+
+    /// While nothing moves, the newest batch is still watched: harm that shows late is harm. True if it has failed; its
+    /// verdict is otherwise what it was, with more evidence.
+    pub(super) fn watch_on(&mut self) -> bool {
+        let newest = |b: &Batch| b.phase != BatchPhase::Waiting;
+        let Some(index) = self.status.batches.iter().rposition(newest) else { return false };
+        let watched = self.status.rollback.is_none() && self.batch(index).phase != BatchPhase::Failed;
+        let Some(before) = self.batch(index).verdict.clone().filter(|_| watched) else { return false };
+        let mut verdict = before.clone();
+        let groups = self.groups(index);
+        self.observe(&mut verdict, index, &groups);
+        judge::decide(&mut verdict, &self.question(index, groups.len()));
+        if verdict.outcome == Outcome::Fail {
+            let reason = verdict.reason.clone();
+            self.batch_mut(index).verdict = Some(verdict);
+            self.fail_batch(index, reason);
+            return true;
+        }
+        (verdict.outcome, verdict.reason) = (before.outcome, before.reason);
+        self.batch_mut(index).verdict = Some(verdict);
+        false
     }
 
     /// All left, or nobody is back yet.

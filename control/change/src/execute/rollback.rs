@@ -1,10 +1,12 @@
 //! Back to what was before: everything that was let go, in waves as wide as the budgets allow.
 //!
-//! Nothing is judged on the way back, but each instance must pass its own self-check on its previous version; one that
-//! does not stops the roll-back before it takes more out. Protection windows do not hold a roll-back up unless they say
+//! Nothing is judged on the way back, but each instance must pass its own self-check on its previous version. One that
+//! does not, or does not come back in its time, is passed over: the others go on, and when only such ones are left, the
+//! roll-back blocks. Neither these nor instances that are out by themselves count against the budgets of the others:
+//! what they run does harm as long as it runs. Protection windows do not hold a roll-back up unless they say
 //! so, and neither does a pause: what did harm is to go. A person stops a roll-back by aborting the change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase};
@@ -18,13 +20,13 @@ impl Walk<'_> {
         let Some(mut rollback) = self.status.rollback.clone() else { return };
         self.forget_the_gone(&rollback.batch);
         self.welcome_returned(&mut rollback.batch);
-        let failure = self.not_returned(&rollback.batch);
-        let admitted = if failure.is_some() { Ok(Vec::new()) } else { self.admitted(&rollback.batch, true) };
+        let stuck = self.not_returned(&rollback.batch);
+        let passed_over: BTreeSet<&str> = stuck.keys().map(String::as_str).collect();
+        let admitted = self.admitted(&rollback.batch, Some(&passed_over));
         self.status.rollback = Some(rollback);
-        match (failure, admitted) {
-            (Some(failure), _) => self.block(BlockReason::RollbackFailed, failure),
-            (None, Err(findings)) => self.unsafe_plan(&findings),
-            (None, Ok(names)) => self.return_more(names),
+        match admitted {
+            Err(findings) => self.unsafe_plan(&findings),
+            Ok(names) => self.return_more(names, &stuck),
         }
     }
 
@@ -62,11 +64,13 @@ impl Walk<'_> {
         }
     }
 
-    fn not_returned(&self, batch: &Batch) -> Option<String> {
+    /// Those that do not come back, and why.
+    fn not_returned(&self, batch: &Batch) -> BTreeMap<String, String> {
         let pending = batch.started.iter().filter(|(name, _)| !batch.done.contains_key(*name));
         let ours = pending.filter(|(name, _)| !self.status.left.contains_key(*name));
         ours.filter_map(|(name, started)| Some((*self.by_name.get(name.as_str())?, *started)))
-            .find_map(|(member, started)| self.stuck(member, started))
+            .filter_map(|(member, started)| Some((member.name.clone(), self.stuck(member, started)?)))
+            .collect()
     }
 
     fn stuck(&self, member: &Member, started: Timestamp) -> Option<String> {
@@ -82,7 +86,7 @@ impl Walk<'_> {
         })
     }
 
-    fn return_more(&mut self, names: Vec<String>) {
+    fn return_more(&mut self, names: Vec<String>, stuck: &BTreeMap<String, String>) {
         let now = self.now;
         let Some(rollback) = &mut self.status.rollback else { return };
         rollback.batch.started.extend(names.into_iter().map(|name| (name, now)));
@@ -92,7 +96,10 @@ impl Walk<'_> {
         if done == total {
             return self.rolled_back(total);
         }
-        self.wait(format!("rolling back: {done} of {total} instances are back"), LOOK);
+        match stuck.values().next().filter(|_| done + stuck.len() == total) {
+            Some(why) => self.block(BlockReason::RollbackFailed, why.clone()),
+            None => self.wait(format!("rolling back: {done} of {total} instances are back"), LOOK),
+        }
     }
 
     fn rolled_back(&mut self, total: usize) {

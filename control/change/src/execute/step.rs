@@ -189,12 +189,16 @@ impl<'a> Walk<'a> {
             self.unblock("Unblocked", format!("there is a Release of proxy {} now", self.target()));
             self.again = LOOK;
         }
+        if matches!(self.status.blocked, Some(BlockReason::NoEvidence | BlockReason::Unreachable)) {
+            self.watch_on();
+        }
     }
 
     fn forward(&mut self) {
         let running = |b: &Batch| matches!(b.phase, BatchPhase::Changing | BatchPhase::Baking);
         match self.status.batches.iter().position(running) {
             Some(index) => self.drive(index),
+            None if self.watch_on() => {}
             None if self.status.phase == ChangePhase::Paused => self.wait("paused by a person".into(), IDLE),
             None => self.next_batch(),
         }

@@ -1,7 +1,8 @@
 //! Which instances of a batch may be out at the same time.
 //!
 //! Budgets count what is out for any reason: an app that has lost an instance by itself has less left to give. An
-//! instance that is out anyway costs nothing more and may always go, which is what makes a roll-back quick.
+//! instance that is out anyway costs nothing more and may always go, which is what makes a roll-back quick. (A roll-back
+//! leaves those that are out by themselves out of the count: it does not hand them in.)
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

@@ -1,7 +1,7 @@
 //! The simulated fleet: plays the instance controller (a warm upgrade takes a few seconds), the proxies' reports, and
 //! what callers see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use weir_model::health::{EndpointTraffic, HealthWindow, SelfCheck, Traffic};
@@ -37,6 +37,8 @@ pub struct Fleet {
     pub background: BTreeMap<String, f64>,
     /// No requests at all.
     pub idle: bool,
+    /// Instances that do not come up any more, whatever the version.
+    pub broken: BTreeSet<String>,
 }
 
 impl Fleet {
@@ -49,6 +51,7 @@ impl Fleet {
             natures: natures.map(|(name, failing)| (name.to_owned(), Nature { failing, ..Nature::default() })).into(),
             background: BTreeMap::new(),
             idle: false,
+            broken: BTreeSet::new(),
         }
     }
 
@@ -126,7 +129,8 @@ impl Fleet {
     fn advance(&self, store: &MemoryStore, mut instance: Instance, at: Timestamp, random: &mut fastrand::Rng) {
         let wanted = instance.spec.proxy_version.clone();
         let settled = instance.status.proxy_version == wanted && instance.status.phase == InstancePhase::Serving;
-        let stillborn = self.natures.get(&wanted).is_some_and(|n| n.stillborn);
+        let broken = self.broken.contains(instance.name());
+        let stillborn = broken || self.natures.get(&wanted).is_some_and(|n| n.stillborn);
         let stuck = instance.status.phase == InstancePhase::Failed && stillborn;
         if settled || stuck || instance.spec.retire || random.u8(..3) == 0 {
             return;

@@ -36,7 +36,7 @@ impl Law {
         self.nothing_unrecorded(&change, &instances);
         self.no_batch_before_its_time(&change);
         availability(&change, &instances);
-        zones(&instances);
+        zones(&change, &instances);
         self.change = Some(change);
     }
 
@@ -86,6 +86,11 @@ fn is_out(instance: &Instance) -> bool {
     is_changing(instance) || instance.status.phase != InstancePhase::Serving
 }
 
+/// Those that failed on the way back do not hold the others up.
+fn passed_over(change: &Change, instance: &Instance) -> bool {
+    change.status.rollback.is_some() && instance.status.phase == InstancePhase::Failed
+}
+
 fn is_changing(instance: &Instance) -> bool {
     instance.status.proxy_version != instance.spec.proxy_version
 }
@@ -96,7 +101,7 @@ fn availability(change: &Change, instances: &[Instance]) {
     for instance in instances {
         let place = places.entry((&instance.spec.app, &instance.spec.unit)).or_default();
         place.0 += 1.0;
-        place.1 += if is_out(instance) { 1.0 } else { 0.0 };
+        place.1 += if is_out(instance) && !passed_over(change, instance) { 1.0 } else { 0.0 };
     }
     for (place, (all, out)) in places {
         let allowed = (all * change.spec.budget.max_unavailable_percent / 100.0).max(1.0);
@@ -105,9 +110,9 @@ fn availability(change: &Change, instances: &[Instance]) {
 }
 
 /// No two zones of an app change together.
-fn zones(instances: &[Instance]) {
+fn zones(change: &Change, instances: &[Instance]) {
     let mut out: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
-    for instance in instances.iter().filter(|i| is_changing(i)) {
+    for instance in instances.iter().filter(|i| is_changing(i) && !passed_over(change, i)) {
         out.entry(&instance.spec.app).or_default().insert((&instance.spec.unit, &instance.spec.zone));
     }
     for (app, zones) in out {

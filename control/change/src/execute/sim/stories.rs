@@ -238,6 +238,26 @@ fn a_good_change_can_be_rolled_back_half_way() {
 }
 
 #[test]
+fn one_that_does_not_return_holds_nobody_else_up() {
+    let mut sim = sim();
+    sim.apply("up", spec("b"));
+    let change = sim.run_until("up", |c| c.status.progress.batch == 4 && c.status.progress.in_flight == 0);
+    let stock = |b: &Batch| b.done.keys().find(|n| n.starts_with("stock")).cloned();
+    let broken = change.status.batches.iter().find_map(stock).unwrap();
+    sim.fleet.broken.insert(broken.clone());
+    sim.command("up", |s| s.command = Command::RollBack);
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    let back = &change.status.rollback.as_ref().unwrap().batch;
+    assert_eq!(change.status.blocked, Some(BlockReason::RollbackFailed));
+    assert!(change.status.message.contains(&broken), "{}", change.status.message);
+    let missing: Vec<&String> = back.instances.iter().filter(|n| !back.done.contains_key(*n)).collect();
+    assert_eq!(missing, [&broken]);
+    sim.fleet.broken.clear();
+    sim.command("up", |s| s.retries += 1);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
+}
+
+#[test]
 fn nothing_in_scope_is_nothing_to_do() {
     let mut sim = sim();
     let scope = Scope { apps: vec!["nobody".into()], ..Scope::default() };
@@ -306,6 +326,29 @@ fn a_canary_without_traffic_does_not_pass() {
     let change = sim.run_to_phase("up", ChangePhase::Blocked);
     assert_eq!((change.status.blocked, touched(&change)), (Some(BlockReason::NoEvidence), 1));
     assert!(change.status.message.contains("too little traffic for a verdict: 0 of 40"), "{}", change.status.message);
+}
+
+#[test]
+fn harm_that_shows_while_blocked_is_undone() {
+    let mut sim = Sim::new(1, Fleet { idle: true, ..Fleet::demo() });
+    sim.apply("up", spec("c"));
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    assert_eq!(change.status.blocked, Some(BlockReason::NoEvidence));
+    sim.fleet.idle = false;
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
+}
+
+#[test]
+fn harm_that_shows_between_batches_is_undone() {
+    let mut sim = sim();
+    sim.apply("up", weir_model::ChangeSpec { level: Level::L2, approved_batch: 1, ..spec("b") });
+    sim.run_until("up", |c| c.status.message.contains("batch 2 waits for approval"));
+    sim.fleet.natures.insert("b".into(), Nature { failing: 0.5, ..Nature::default() });
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    assert_eq!((change.status.blocked, touched(&change)), (Some(BlockReason::BatchFailed), 1));
+    sim.command("up", |s| s.level = Level::L4);
+    sim.command("up", |s| s.retries += 1);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::RolledBack);
 }
 
 #[test]
