@@ -48,6 +48,7 @@ impl Client {
             (None, Some(file)) => Some(read_token(file)?),
             (None, None) => context.token_for(&server),
         };
+        token.as_deref().map_or(Ok(()), well_formed)?;
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).build();
         Ok(Client { http: http.map_err(|error| Failure::new(error.to_string()))?, server, token })
     }
@@ -180,7 +181,7 @@ impl Client {
             StatusCode::UNAUTHORIZED => {
                 failure.hint("log in again with `weir login`; an Admin makes tokens with `weir token create`")
             }
-            StatusCode::CONFLICT => failure.hint("read it again and decide again"),
+            StatusCode::CONFLICT if body["reason"] == "Conflict" => failure.hint("read it again and decide again"),
             _ => failure,
         }
     }
@@ -216,8 +217,36 @@ fn detail(detail: &Value) -> String {
     format!("{}: {}{hint}", field("path"), field("message"))
 }
 
+/// A token stands in a header: visible ASCII without white space.
+///
+/// # Errors
+/// Says so without showing it.
+pub fn well_formed(token: &str) -> Result<(), Failure> {
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let failure = Failure::new(
+        "the token is malformed: it holds a line break, a blank, or another character that tokens do not have",
+    );
+    Err(failure.code(USAGE).hint("look at WEIR_TOKEN, --token or --token-file: nothing but the token belongs there"))
+}
+
 fn read_token(file: &std::path::Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::new(format!("cannot read the token file {}: {error}", file.display())).code(USAGE))?;
     Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_token_is_called_so_and_not_shown() {
+        assert!(well_formed("weir_0aZ-_.~").is_ok());
+        for wrong in ["s3cret\nmore", "s3 cret", "s\u{e9}cret3"] {
+            let told = well_formed(wrong).unwrap_err().to_string();
+            assert!(told.contains("malformed") && !told.contains("cret"), "{told}");
+        }
+    }
 }

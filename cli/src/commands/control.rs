@@ -85,7 +85,8 @@ fn start_log(args: &Args) -> Result<(), Failure> {
 
 fn config(args: Args) -> Result<Config, Failure> {
     let supervisor = if args.no_instances { None } else { Some(std::env::current_exe()?) };
-    let admin_token = if args.admin_token_stdin { Some(from_stdin()?) } else { args.admin_token };
+    let admin_token =
+        if args.admin_token_stdin { Some(from_stdin()?) } else { args.admin_token.map(|t| t.trim().to_owned()) };
     Ok(Config {
         data: args.data,
         api: args.api,

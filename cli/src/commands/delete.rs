@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use reqwest::Method;
 
 use crate::cli::{Connection, Write};
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::commands::{files, get};
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::target::{Target, called, targets};
@@ -18,7 +18,10 @@ Examples:
   weir delete freeze/holidays --reason 'over'
   weir delete app stock order
   weir delete instances -l team=old
-  weir delete -f mesh/ --ignore-not-found")]
+  weir delete -f mesh/ --ignore-not-found
+
+An instance that Weir runs is unpublished, drained and stopped before it is deleted; a workload then starts another one
+in its place. To have fewer, lower the workload's replicas. A change that is under way is aborted or rolled back first.")]
 pub struct Args {
     /// KIND NAME..., KIND/NAME..., or KIND with -l.
     #[arg(value_name = "WHAT", required_unless_present = "filename")]
@@ -32,6 +35,9 @@ pub struct Args {
     /// Done if it is not there.
     #[arg(long)]
     ignore_not_found: bool,
+    /// Delete an instance's record at once; otherwise one that Weir runs leaves in order first.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     write: Write,
     #[command(flatten)]
@@ -41,17 +47,28 @@ pub struct Args {
 /// Deletes resources, in reverse order if they come from files.
 pub async fn main(args: Args) -> Outcome {
     let client = Client::new(&args.connection)?;
+    let force: &[_] = if args.force { &[("force", "true".to_owned())] } else { &[] };
     for target in chosen(&client, &args).await? {
-        let answer = client.write(Method::DELETE, &target.path(), &[], None, &args.write).await;
+        let answer = client.write(Method::DELETE, &target.path(), force, None, &args.write).await;
         match answer {
             Ok(answer) => {
-                println!("{} deleted{}", called(&answer.body), if args.write.dry_run { " (dry run)" } else { "" });
+                let dry = if args.write.dry_run { " (dry run)" } else { "" };
+                println!("{} {}{dry}", called(&answer.body), told(&answer));
             }
             Err(failure) if failure.status == Some(404) && args.ignore_not_found => {}
             Err(failure) => return Err(failure),
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What became of it: a write that the server calls by name only told it to leave.
+fn told(answer: &Answer) -> &'static str {
+    match answer.result.as_str() {
+        "" => "deleted",
+        "unchanged" => "is leaving already",
+        _ => "leaves: it is unpublished, drained, stopped, and then deleted",
+    }
 }
 
 async fn chosen(client: &Client, args: &Args) -> Result<Vec<Target>, Failure> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use jiff::SignedDuration;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
+use weir_model::Kind;
 
 use crate::cli::Connection;
 use crate::client::Client;
@@ -23,6 +24,7 @@ Examples:
   weir wait change/to-b --for phase=Succeeded,RolledBack,Blocked
   weir wait instance order-east-1 --for condition=Alive
   weir wait instance order-east-1 --for condition=Alive=False
+  weir wait workload/stock-east --for status.serving=3
   weir wait app/stock --for delete
 
 Exits with 4 when the time is over. It waits for what is not there yet, too.")]
@@ -30,7 +32,7 @@ pub struct Args {
     /// KIND NAME... or KIND/NAME...
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
-    /// What for: condition=TYPE[=STATUS], phase=PHASE[,PHASE...] or delete.
+    /// What for: condition=TYPE[=STATUS], phase=PHASE[,PHASE...], status.FIELD=VALUE or delete.
     #[arg(long, value_parser = Goal::parse, value_name = "GOAL")]
     r#for: Goal,
     /// How long, e.g. 90s, 10m, 1h.
@@ -43,8 +45,16 @@ pub struct Args {
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Goal {
-    Condition { name: String, status: String },
+    Condition {
+        name: String,
+        status: String,
+    },
     Phase(Vec<String>),
+    /// A JSON pointer, and the value there.
+    Field {
+        pointer: String,
+        value: String,
+    },
     Deleted,
 }
 
@@ -64,8 +74,13 @@ impl Goal {
             Some(("phase", phases)) if !phases.is_empty() => {
                 Ok(Goal::Phase(phases.split(',').map(str::to_owned).collect()))
             }
+            Some((path, value)) if path.starts_with("status.") || path.starts_with("spec.") => {
+                Ok(Goal::Field { pointer: format!("/{}", path.replace('.', "/")), value: value.to_owned() })
+            }
             None if text == "delete" || text == "deleted" => Ok(Goal::Deleted),
-            _ => Err("must be condition=TYPE[=STATUS], phase=PHASE[,PHASE...] or delete".to_owned()),
+            _ => {
+                Err("must be condition=TYPE[=STATUS], phase=PHASE[,PHASE...], status.FIELD=VALUE or delete".to_owned())
+            }
         }
     }
 
@@ -81,8 +96,25 @@ impl Goal {
                 let phase = object.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending");
                 phases.iter().any(|wanted| wanted.eq_ignore_ascii_case(phase))
             }
+            Goal::Field { pointer, value } => {
+                let text = |field: &Value| field.as_str().map_or_else(|| field.to_string(), str::to_owned);
+                object.pointer(pointer).map(text).as_ref() == Some(value)
+            }
             Goal::Deleted => false,
         }
+    }
+
+    /// Refuses what can never be: only some kinds have a phase.
+    fn suits(&self, kind: Kind) -> Result<(), Failure> {
+        if !matches!(self, Goal::Phase(_)) || matches!(kind, Kind::Instance | Kind::Change) {
+            return Ok(());
+        }
+        let failure = Failure::new(format!("a {kind} has no phase: nothing to wait for")).code(USAGE);
+        Err(match kind {
+            Kind::Workload => failure.hint("wait for its instances: --for status.serving=NUMBER"),
+            _ => failure
+                .hint("instances and changes have one; see `weir get KIND NAME -o yaml`, and --for status.FIELD=VALUE"),
+        })
     }
 }
 
@@ -94,6 +126,7 @@ pub async fn main(args: Args) -> Outcome {
         if target.name.is_none() {
             return Err(Failure::new("name what to wait for: KIND/NAME").code(USAGE));
         }
+        args.r#for.suits(target.kind)?;
         let mut last = None;
         match timeout_at(deadline, reach(&client, &target, &args.r#for, &mut last)).await {
             Ok(reached) => reached?,
@@ -107,26 +140,29 @@ pub async fn main(args: Args) -> Outcome {
 async fn reach(client: &Client, target: &Target, goal: &Goal, last: &mut Option<Value>) -> Result<(), Failure> {
     let path = target.path();
     loop {
-        if *goal == Goal::Deleted && client.find(&path).await?.is_none() {
-            println!(
-                "{}/{} is not there",
-                target.kind.name().to_ascii_lowercase(),
-                target.name.as_deref().unwrap_or("")
-            );
-            return Ok(());
-        }
-        let mut reached = false;
+        let (mut reached, mut there) = (false, false);
         let watch = client.watch(&path, &[], |line| {
+            there |= line["type"] == "ADDED";
             reached = step(&line, goal, last);
+            // What is there comes first, and then a bookmark.
+            if !reached && *goal == Goal::Deleted && !there && line["type"] == "BOOKMARK" {
+                println!("{} is not there", named(target));
+                reached = true;
+            }
             Ok(!reached)
         });
         match watch.await {
             Ok(()) if reached => return Ok(()),
             Ok(()) => {}
-            Err(failure) if failure.code == UNREACHABLE => sleep(RETRY).await,
+            Err(failure) if passing(&failure) => sleep(RETRY).await,
             Err(failure) => return Err(failure),
         }
     }
+}
+
+/// The control plane is away, or knows the changes since the last look no longer: the next look begins anew.
+fn passing(failure: &Failure) -> bool {
+    failure.code == UNREACHABLE || failure.status == Some(410)
 }
 
 /// Looks at one line of the watch; true if the goal is reached.
@@ -144,13 +180,19 @@ fn step(line: &Value, goal: &Goal, last: &mut Option<Value>) -> bool {
     reached
 }
 
+fn named(target: &Target) -> String {
+    format!("{}/{}", target.kind.name().to_ascii_lowercase(), target.name.as_deref().unwrap_or_default())
+}
+
 fn too_late(target: &Target, args: &Args, last: Option<&Value>) -> Failure {
-    let name = format!("{}/{}", target.kind.name().to_ascii_lowercase(), target.name.as_deref().unwrap_or_default());
+    let name = named(target);
     let state = match last {
         None => "it is not there".to_owned(),
         Some(object) => {
             let message = object.pointer("/status/message").and_then(Value::as_str).unwrap_or_default();
-            format!("its phase is {}. {message}", columns::phase(object).text)
+            let phase =
+                object.pointer("/status/phase").map(|_| format!("its phase is {}. ", columns::phase(object).text));
+            format!("{}{message}", phase.unwrap_or_default())
         }
     };
     let failure = Failure::new(format!("{name} is not so after {:?}: {}", args.timeout, state.trim()));
@@ -164,11 +206,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_what_has_a_phase_is_waited_for_by_phase() {
+        let phase = Goal::parse("phase=Serving").unwrap();
+        assert!(phase.suits(Kind::Change).is_ok() && phase.suits(Kind::Instance).is_ok());
+        let refused = phase.suits(Kind::Workload).unwrap_err();
+        assert!(refused.code == USAGE && refused.to_string().contains("status.serving="), "{refused}");
+        assert!(Goal::parse("status.serving=2").unwrap().suits(Kind::Workload).is_ok());
+    }
+
+    #[test]
+    fn history_that_is_forgotten_is_no_reason_to_give_up() {
+        let refused = |status| Failure { status: Some(status), ..Failure::new("") };
+        assert!(passing(&refused(410)) && passing(&Failure::new("").code(UNREACHABLE)));
+        assert!(!passing(&refused(403)));
+    }
+
+    #[test]
     fn goals_are_read_and_met() {
         let object = json!({"status": {"phase": "Blocked", "conditions": [{"type": "Alive", "status": "False"}]}});
         let met = |goal: &str| Goal::parse(goal).unwrap().met(&object);
         assert!(met("phase=Succeeded,Blocked") && met("condition=alive=false"));
         assert!(!met("phase=Succeeded") && !met("condition=Alive") && !met("delete"));
+        let counted = json!({"spec": {"app": "stock"}, "status": {"serving": 2}});
+        let met = |goal: &str| Goal::parse(goal).unwrap().met(&counted);
+        assert!(met("status.serving=2") && met("spec.app=stock"));
+        assert!(!met("status.serving=20") && !met("status.other=2"));
         assert!(Goal::parse("ready").is_err() && Goal::parse("phase=").is_err());
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert!(duration("-1s").is_err() && duration("soon").is_err());

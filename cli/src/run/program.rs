@@ -17,6 +17,8 @@ use super::spawn;
 
 /// How long it may take to end after SIGTERM.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long another process may hold the program's port before it is called taken.
+pub const LET_GO_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries to connect to its port: another process's socket gives no event to wait on.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -135,6 +137,28 @@ impl Program {
     }
 }
 
+/// Refuses to go on when something else has the program's port already: the proxy would send it what is meant for the
+/// program. What a dead supervisor left has just been killed and gets `patience` to let go.
+///
+/// # Errors
+/// Names the address and what to do.
+pub async fn refuse_taken(args: &Args, patience: Duration) -> Result<(), String> {
+    if args.program.is_empty() {
+        return Ok(());
+    }
+    let address = SocketAddr::new(args.app_address, args.port);
+    let until = Instant::now() + patience;
+    while TcpStream::connect(address).await.is_ok() {
+        if Instant::now() >= until {
+            return Err(format!(
+                "{address} is taken: something listens there already; stop it, or choose another --port"
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
 /// Resolves when something accepts at the address.
 async fn accepts(address: Option<SocketAddr>) {
     let Some(address) = address else { return };
@@ -147,4 +171,28 @@ fn exit_code(status: ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[tokio::test]
+    async fn a_port_that_somebody_has_is_refused_by_name() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = other.local_addr().unwrap().port().to_string();
+        let args = Line::try_parse_from(["run", "--app", "a", "--port", &port, "--", "x"]).unwrap().args;
+        let error = refuse_taken(&args, Duration::ZERO).await.unwrap_err();
+        assert!(error.contains(&format!("127.0.0.1:{port} is taken")) && error.contains("--port"), "{error}");
+        drop(other);
+        assert_eq!(refuse_taken(&args, Duration::ZERO).await, Ok(()));
+    }
 }

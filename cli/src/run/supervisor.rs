@@ -53,6 +53,7 @@ pub async fn run(args: Args) -> Result<ExitCode, String> {
     let first = args.first_proxy()?;
     let folder = Folder::take(args.folder.as_deref(), args.name())?;
     let sockets = sockets::open(args.inbound, &args.upstreams)?;
+    program::refuse_taken(&args, program::LET_GO_PATIENCE).await?;
     let text = |error: io::Error| error.to_string();
     let terminated = signal(SignalKind::terminate()).map_err(text)?;
     let interrupted = signal(SignalKind::interrupt()).map_err(text)?;

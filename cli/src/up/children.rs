@@ -30,7 +30,7 @@ impl Control {
         let log = args.data.join("control.log");
         let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&log).map_err(told)?;
         let token = match std::env::var("WEIR_ADMIN_TOKEN") {
-            Ok(token) => token,
+            Ok(token) => token.trim().to_owned(),
             Err(_) => weir_server::login::mint().map_err(told)?,
         };
         let program = std::env::current_exe().map_err(told)?;

@@ -27,6 +27,8 @@ const MESH_PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(250);
 /// Traffic runs so long before the first change, so that there is something to compare with.
 const WARM_UP_SECONDS: u32 = 3;
+/// The load counts aloud each second; one that is silent for longer has stopped working.
+const WARM_UP_PATIENCE: Duration = Duration::from_secs(30);
 /// Who writes, for the audit log.
 const REASON: &str = "weir up --demo";
 
@@ -43,12 +45,16 @@ pub async fn run(args: &Args, screen: &mut Screen, api: &Api) -> Result<ExitCode
     let edges = wait_until_it_serves(args, screen, api).await?;
     finish_old_changes(screen, api).await?;
     let mut load = Load::start(&programs.demo, &edges, args.rate)?;
-    answered_well(&load.seconds(WARM_UP_SECONDS).await?)?;
-    screen.line(&format!("traffic         {} requests/s through {}", args.rate, addresses(&edges)));
-    let report = changes(args, screen, api, &mut load, &from).await?;
+    let mut report = Report::of(mesh::instances(args.replicas), args.rate);
+    let shown = show(args, screen, api, &mut load, &edges, &from, &mut report).await;
+    report.stopped = shown.err();
     report.tell(screen);
     if let Some(path) = &args.report {
         report.write(path)?;
+    }
+    if let Some(reason) = report.stopped {
+        load.stop().await;
+        return Err(reason);
     }
     if args.demo_exit {
         load.stop().await;
@@ -57,12 +63,42 @@ pub async fn run(args: &Args, screen: &mut Screen, api: &Api) -> Result<ExitCode
     stay(args, screen, api, &edges, load).await
 }
 
+/// Traffic, then the changes.
+async fn show(
+    args: &Args,
+    screen: &mut Screen,
+    api: &Api,
+    load: &mut Load,
+    edges: &[SocketAddr],
+    from: &str,
+    report: &mut Report,
+) -> Result<(), String> {
+    warm_up(load).await.map_err(|reason| format!("{reason}\n  -> {}", logs(args)))?;
+    screen.line(&format!("traffic         {} requests/s through {}", args.rate, addresses(edges)));
+    changes(screen, api, load, from, report).await
+}
+
+/// What to look at when the mesh does not do what it should.
+fn logs(args: &Args) -> String {
+    let data = args.data.display();
+    format!("the logs are {data}/control.log and {data}/instances/NAME/supervisor.log")
+}
+
+async fn warm_up(load: &mut Load) -> Result<(), String> {
+    let late = |_| format!("the load has counted nothing for {} s", WARM_UP_PATIENCE.as_secs());
+    let counts = tokio::time::timeout(WARM_UP_PATIENCE, load.seconds(WARM_UP_SECONDS)).await.map_err(late)??;
+    answered_well(&counts)
+}
+
 /// A mesh that fails by itself shows nothing.
 fn answered_well(counts: &Counts) -> Result<(), String> {
-    if counts.failed == 0 && counts.ok > 0 {
-        return Ok(());
+    match counts {
+        Counts { failed: 0, ok: 1.., .. } => Ok(()),
+        Counts { failed: 0, sent, .. } => Err(format!("before any change none of {sent} requests was answered")),
+        Counts { failed, sent, reasons, .. } => {
+            Err(format!("before any change {failed} of {sent} requests failed: {reasons:?}"))
+        }
     }
-    Err(format!("before any change {} of {} requests failed: {:?}", counts.failed, counts.sent, counts.reasons))
 }
 
 impl Programs {
@@ -155,15 +191,20 @@ async fn finish_old_changes(screen: &mut Screen, api: &Api) -> Result<(), String
     }
 }
 
-async fn changes(args: &Args, screen: &mut Screen, api: &Api, load: &mut Load, from: &str) -> Result<Report, String> {
+/// The good change, and only if that has succeeded the bad one: beside one that waits for a person nothing else begins.
+async fn changes(
+    screen: &mut Screen,
+    api: &Api,
+    load: &mut Load,
+    from: &str,
+    report: &mut Report,
+) -> Result<(), String> {
     let paint = screen.paint;
     let to = if from == "B" { "A" } else { "B" };
     screen.line(&format!("\n{}", paint.bold(format!("Change {from} -> {to}: all proxies, unattended"))));
     let (good, seen) = one_change(screen, api, load, to).await?;
-    if !good.status.phase.ended() {
-        return Err(format!("change/{} is {:?}: {}", good.name(), good.status.phase, good.status.message));
-    }
-    let good = Good::of(&good, from, seen);
+    report.good = Good::of(&good, from, seen);
+    succeeded(&good)?;
 
     screen.line(&format!("\n{}", paint.bold(format!("Change {to} -> C: a bad version"))));
     screen.line(&format!(
@@ -171,8 +212,21 @@ async fn changes(args: &Args, screen: &mut Screen, api: &Api, load: &mut Load, f
         mesh::DRILL
     ));
     let (bad, seen) = one_change(screen, api, load, "C").await?;
-    let bad = Bad::of(&bad, seen);
-    Ok(Report { instances: mesh::instances(args.replicas), rate: args.rate, good, bad })
+    report.bad = Some(Bad::of(&bad, seen));
+    Ok(())
+}
+
+/// What comes next builds on a change that has succeeded.
+fn succeeded(change: &Change) -> Result<(), String> {
+    let (name, status) = (change.name(), &change.status);
+    if status.phase == ChangePhase::Succeeded {
+        return Ok(());
+    }
+    Err(format!(
+        "change/{name}, which should succeed, is {:?}: {}\n  -> the next `weir up` without --demo on the same data folder \
+         lets you look: `weir explain change/{name}`",
+        status.phase, status.message
+    ))
 }
 
 /// Runs one change to its end; gives it with what the load counted meanwhile.
@@ -229,4 +283,28 @@ async fn stay(
 
 fn addresses(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mesh_that_does_not_answer_is_not_changed() {
+        let counts = |ok, failed| Counts { sent: 9, ok, failed, ..Counts::default() };
+        assert_eq!(answered_well(&counts(9, 0)), Ok(()));
+        assert!(answered_well(&counts(8, 1)).unwrap_err().contains("1 of 9 requests failed"));
+        assert!(answered_well(&counts(0, 0)).unwrap_err().contains("none of 9"));
+    }
+
+    #[test]
+    fn nothing_follows_a_change_that_did_not_succeed() {
+        let mut good = change("demo-b-1", "B");
+        for phase in [ChangePhase::Blocked, ChangePhase::RolledBack, ChangePhase::Aborted] {
+            good.status.phase = phase;
+            assert!(succeeded(&good).unwrap_err().contains("weir explain change/demo-b-1"), "{phase:?}");
+        }
+        good.status.phase = ChangePhase::Succeeded;
+        assert_eq!(succeeded(&good), Ok(()));
+    }
 }

@@ -17,8 +17,11 @@ pub struct Report {
     pub rate: u32,
     /// Good change.
     pub good: Good,
-    /// Bad change.
-    pub bad: Bad,
+    /// Bad change; none if the demo stopped before it.
+    pub bad: Option<Bad>,
+    /// Why the demo stopped before its end, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }
 
 /// The change to a good version.
@@ -114,9 +117,14 @@ impl Bad {
 }
 
 impl Report {
+    /// Of a demo that begins.
+    pub fn of(instances: usize, rate: u32) -> Report {
+        Report { instances, rate, ..Report::default() }
+    }
+
     /// The good change lost nothing, and the bad one was rolled back.
     pub fn all_well(&self) -> bool {
-        self.good.kept_its_promise() && self.bad.rolled_back
+        self.good.kept_its_promise() && self.bad.as_ref().is_some_and(|bad| bad.rolled_back) && self.stopped.is_none()
     }
 
     /// Writes it as JSON.
@@ -125,15 +133,27 @@ impl Report {
         std::fs::write(path, text + "\n").map_err(|error| format!("--report {}: {error}", path.display()))
     }
 
-    /// Tells it.
+    /// Tells it, as far as it got.
     pub fn tell(&self, screen: &mut Screen) {
-        let paint = screen.paint;
-        let (good, bad) = (&self.good, &self.bad);
-        let mark = |well: bool| if well { paint.green("√") } else { paint.red("×") };
-        screen.line(&format!("\n{}", paint.bold("Report")));
+        if self.good.change.is_empty() {
+            return;
+        }
+        screen.line(&format!("\n{}", screen.paint.bold("Report")));
+        self.tell_good(screen);
+        if let Some(bad) = &self.bad {
+            self.tell_bad(bad, screen);
+        }
+        let repeated = self.good.load.repeated + self.bad.as_ref().map_or(0, |bad| bad.load.repeated);
+        screen.line(&format!(
+            "  {repeated} requests met a kept connection that had just been closed and were sent again on a new one"
+        ));
+    }
+
+    fn tell_good(&self, screen: &mut Screen) {
+        let good = &self.good;
         screen.line(&format!(
             "{} {} -> {}: {} batches, {} instances, {:.0} s; {} requests sent, {} failed{}",
-            mark(good.kept_its_promise()),
+            mark(good.kept_its_promise(), screen),
             good.from,
             good.to,
             good.batches,
@@ -143,10 +163,13 @@ impl Report {
             good.failed,
             why(&good.load),
         ));
+    }
+
+    fn tell_bad(&self, bad: &Bad, screen: &mut Screen) {
         screen.line(&format!(
             "{} {} -> C: caught in batch {}, rolled back: {}; {} requests sent, {} harmed{}",
-            mark(bad.rolled_back),
-            good.to,
+            mark(bad.rolled_back, screen),
+            self.good.to,
             bad.caught_in_batch,
             if bad.rolled_back { "yes" } else { "no" },
             bad.load.sent,
@@ -157,11 +180,11 @@ impl Report {
             "  seen in C: {} of {} requests failed; verdict {:.1} s after its first instance changed: {}",
             bad.seen_errors, bad.seen_requests, bad.seconds_to_verdict, bad.verdict
         ));
-        let repeated = good.load.repeated + bad.load.repeated;
-        screen.line(&format!(
-            "  {repeated} requests met a kept connection that had just been closed and were sent again on a new one"
-        ));
     }
+}
+
+fn mark(well: bool, screen: &Screen) -> String {
+    if well { screen.paint.green("√") } else { screen.paint.red("×") }
 }
 
 fn why(load: &Difference) -> String {
@@ -183,5 +206,21 @@ fn to_verdict(batch: &Batch) -> f64 {
     match (batch.baking_since.or(batch.started_at), batch.finished_at) {
         (Some(from), Some(to)) => to.duration_since(from).as_secs_f64(),
         _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_demo_that_came_to_its_end_went_well() {
+        let good = Good { phase: "Succeeded".into(), sent: 9, ..Good::default() };
+        let bad = Some(Bad { rolled_back: true, ..Bad::default() });
+        let whole = Report { good, bad, ..Report::of(20, 240) };
+        assert!(whole.all_well());
+        assert!(!Report { stopped: Some("traffic failed".into()), ..whole.clone() }.all_well());
+        assert!(!Report { bad: None, ..whole }.all_well());
+        assert!(!Report::of(20, 240).all_well());
     }
 }

@@ -8,6 +8,7 @@ use super::{Category, Finding, Level};
 use crate::client::{BASE, Client};
 use crate::commands::{get, proxies};
 use crate::failure::{Failure, UNREACHABLE};
+use crate::output::columns;
 use crate::target::called;
 
 /// Checks of one category; one that could not be made is a failed one.
@@ -160,7 +161,7 @@ async fn instances(client: &Client) -> Result<Vec<Finding>, Failure> {
             .collect()
     };
     let failed = told(&|i| text(i, "/status/phase") == "Failed");
-    let lost = told(&|i| crate::output::columns::conditions(i).any(|c| c["type"] == "Alive" && c["status"] == "False"));
+    let lost = instances.iter().filter_map(|i| Some(format!("{}: {}", called(i), lost(i)?))).collect::<Vec<_>>();
     let unchecked = told(&|i| i.pointer("/status/selfCheck/passed") == Some(&Value::Bool(false)));
     let hint = "see `weir explain instance/NAME`";
     let mut findings = vec![
@@ -170,6 +171,18 @@ async fn instances(client: &Client) -> Result<Vec<Finding>, Failure> {
     ];
     findings.push(missing(client).await?);
     Ok(findings)
+}
+
+/// Why an instance is lost, if it is.
+fn lost(instance: &Value) -> Option<&str> {
+    let alive = columns::conditions(instance).find(|c| c["type"] == "Alive" && c["status"] == "False")?;
+    Some(
+        ["/message", "/reason"]
+            .map(|path| text(alive, path))
+            .into_iter()
+            .find(|told| !told.is_empty())
+            .unwrap_or("no reason told"),
+    )
 }
 
 async fn missing(client: &Client) -> Result<Finding, Failure> {
@@ -202,4 +215,21 @@ async fn changes(client: &Client) -> Result<Vec<Finding>, Failure> {
 
 fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_instance_says_why() {
+        let instance = |alive: Value| json!({"status": {"message": "", "conditions": [alive]}});
+        let silent =
+            json!({"type": "Alive", "status": "False", "reason": "LeaseExpired", "message": "silent for 12 s"});
+        assert_eq!(lost(&instance(silent)), Some("silent for 12 s"));
+        assert_eq!(lost(&instance(json!({"type": "Alive", "status": "False", "reason": "Gone"}))), Some("Gone"));
+        assert_eq!(lost(&instance(json!({"type": "Alive", "status": "True", "message": "x"}))), None);
+    }
 }
