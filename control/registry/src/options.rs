@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tonic::Status;
 
-/// Decides about a bearer token (`None`: none was sent): the actor it belongs to, or why it is refused.
-pub type Authenticate = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+/// Decides about a bearer token (`None`: none was sent): the actor it belongs to, or why not. `UNAUTHENTICATED` refuses
+/// it; any other code says that it can't be told now.
+pub type Authenticate = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<String, Status>> + Send + Sync>;
 
 /// Accepts everybody; for tests and for a control plane that listens on loopback under an explicit flag.
 pub fn anyone() -> Authenticate {
@@ -38,6 +40,8 @@ pub struct Options {
     pub sweep_every: Duration,
     /// Largest message taken from a proxy (1 MiB).
     pub max_message_bytes: usize,
+    /// How often the token of an open stream is looked at again: one that was revoked or has run out ends it (1 min).
+    pub authenticate_every: Duration,
     /// Most control streams at a time (20,000); further ones are refused.
     pub max_streams: usize,
 }
@@ -55,6 +59,7 @@ impl Default for Options {
             goodbye_patience: Duration::from_secs(10),
             publish_time: Duration::from_secs(1),
             sweep_every: Duration::from_millis(500),
+            authenticate_every: Duration::from_secs(60),
             max_message_bytes: 1 << 20,
             max_streams: 20_000,
         }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use weir_model::instance::{InstancePhase, InstanceStatus, UNPUBLISHED};
 use weir_model::meta::holds;
 use weir_model::{Instance, InstanceSpec, Kind};
@@ -55,18 +55,35 @@ impl ProxyControl for ControlService {
     type OpenStream = Pin<Box<dyn Stream<Item = Result<Command, Status>> + Send>>;
 
     async fn open(&self, request: Request<Streaming<Report>>) -> Result<Response<Self::OpenStream>, Status> {
-        let actor = (self.inner.authenticate)(bearer(request.metadata())).await.map_err(Status::unauthenticated)?;
+        let token = bearer(request.metadata());
+        let actor = (self.inner.authenticate)(token.clone()).await?;
         let slot = Slot::take(&self.inner)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            if let Err(status) = serve(inner, actor, request.into_inner(), &commands).await {
+            let revoked = until_revoked(Arc::clone(&inner), token);
+            let ended = tokio::select! {
+                ended = serve(inner, actor, request.into_inner(), &commands) => ended,
+                status = revoked => Err(status),
+            };
+            if let Err(status) = ended {
                 // The proxy may be gone already; then there is nobody to tell.
                 let _ = commands.try_send(Err(status));
             }
             drop(slot);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
+    }
+}
+
+/// Resolves when the token is refused though it was accepted before. That it can't be told just now ends nothing.
+async fn until_revoked(inner: Arc<Inner>, token: Option<String>) -> Status {
+    loop {
+        sleep(inner.options.authenticate_every).await;
+        match (inner.authenticate)(token.clone()).await {
+            Err(status) if status.code() == Code::Unauthenticated => return status,
+            _ => {}
+        }
     }
 }
 

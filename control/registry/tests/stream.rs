@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,15 +11,15 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::Streaming;
 use tonic::transport::Server;
+use tonic::{Code, Status, Streaming};
 use weir_model::instance::{ALIVE, InstancePhase, ManagedBy, UNPUBLISHED};
 use weir_model::{App, Author, Condition, ConditionStatus, Instance, InstanceSpec, Key, Kind};
 use weir_proto::control::proxy_control_client::ProxyControlClient;
 use weir_proto::control::{
     Command, EndpointTraffic, Goodbye, Health, Hello, Report, SelfCheck, Traffic, command, report,
 };
-use weir_registry::{Options, Registry, anyone};
+use weir_registry::{Authenticate, Options, Registry, anyone};
 use weir_store::memory::MemoryStore;
 use weir_store::observed::{Observed, ProxyView};
 use weir_store::{EventQuery, SharedStore, WatchQuery, typed};
@@ -34,9 +35,13 @@ struct Running {
 }
 
 async fn serve(options: Options) -> Running {
+    serve_those(options, anyone()).await
+}
+
+async fn serve_those(options: Options, authenticate: Authenticate) -> Running {
     let store = MemoryStore::new().shared();
     let observed = Arc::new(Observed::default());
-    let registry = Registry::new(store.clone(), Arc::clone(&observed), anyone(), options);
+    let registry = Registry::new(store.clone(), Arc::clone(&observed), authenticate, options);
     let (shutdown, down) = watch::channel(false);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -315,6 +320,26 @@ async fn what_contradicts_or_breaks_the_rules_is_refused_with_the_reason() {
             other => panic!("not refused: {other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_is_revoked_but_not_when_that_cannot_be_told() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let authenticate: Authenticate = Arc::new(move |_| {
+        let answer = match count.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok("proxy/test".to_owned()),
+            1 => Err(Status::unavailable("the store is away")),
+            _ => Err(Status::unauthenticated("revoked")),
+        };
+        Box::pin(async { answer })
+    });
+    let options = Options { authenticate_every: Duration::from_millis(100), ..Options::default() };
+    let running = serve_those(options, authenticate).await;
+    let mut proxy = Proxy::join(&running, hello("stock-1", 8001)).await;
+    let ended = timeout(LONG, proxy.commands.message()).await.expect("it ends").expect_err("with a reason");
+    assert_eq!((ended.code(), ended.message()), (Code::Unauthenticated, "revoked"));
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use tonic::Status;
 use weir_api::login::{self, Logins};
 use weir_model::instance::{InstanceSpec, ManagedBy};
 use weir_model::token::TokenRole;
@@ -107,7 +108,7 @@ fn useless(tokens: &[Token], oldest_instance: Option<Timestamp>) -> Vec<String> 
 
 /// Decides about the bearer token of a gRPC stream, for the registry and xDS alike.
 pub(crate) type Authenticate =
-    Arc<dyn Fn(Option<String>) -> BoxFuture<'static, std::result::Result<String, String>> + Send + Sync>;
+    Arc<dyn Fn(Option<String>) -> BoxFuture<'static, std::result::Result<String, Status>> + Send + Sync>;
 
 /// Proxies join with a token of the role Proxy or Admin; without one only on an insecure loopback.
 pub(crate) fn authenticate(logins: Arc<Logins>, config: &Config) -> Authenticate {
@@ -118,19 +119,23 @@ pub(crate) fn authenticate(logins: Arc<Logins>, config: &Config) -> Authenticate
             match token {
                 Some(token) => joined(&logins, &token).await,
                 None if anonymous => Ok("proxy/loopback".to_owned()),
-                None => Err("a token is needed: make one with `weir token create NAME --role proxy`".to_owned()),
+                None => Err(Status::unauthenticated(
+                    "a token is needed: make one with `weir token create NAME --role proxy`",
+                )),
             }
         }
         .boxed()
     })
 }
 
-async fn joined(logins: &Logins, token: &str) -> std::result::Result<String, String> {
-    let login = logins.authenticate(token, Timestamp::now()).await.map_err(|error| error.to_string())?;
+async fn joined(logins: &Logins, token: &str) -> std::result::Result<String, Status> {
+    let unavailable = |error: Error| Status::unavailable(error.to_string());
+    let login = logins.authenticate(token, Timestamp::now()).await.map_err(unavailable)?;
+    let refused = |why: String| Err(Status::unauthenticated(why));
     match login {
         Some(login) if login.role != TokenRole::Viewer => Ok(login.actor),
-        Some(login) => Err(format!("{} is a Viewer, who may not join; use a token of the role proxy", login.actor)),
-        None => Err("the token is not known, revoked or expired".to_owned()),
+        Some(login) => refused(format!("{} is a Viewer, who may not join; use a token of the role proxy", login.actor)),
+        None => refused("the token is not known, revoked or expired".to_owned()),
     }
 }
 

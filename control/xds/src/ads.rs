@@ -14,10 +14,10 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 use futures::Stream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use weir_model::InstanceSpec;
 use weir_store::observed::ProxyView;
 use weir_store::typed;
@@ -149,12 +149,17 @@ impl AdsService {
         request: Request<Streaming<V>>,
     ) -> Result<Response<Responses<V::Response>>, Status> {
         let token = bearer(request.metadata());
-        (self.inner.authenticate)(token).await.map_err(Status::unauthenticated)?;
+        (self.inner.authenticate)(token.clone()).await?;
         let slot = Slot::take(&self.inner)?;
         let (responses, queue) = mpsc::channel(QUEUE);
         let serve = serve(Arc::clone(&self.inner), request.into_inner(), responses.clone());
+        let revoked = until_revoked(Arc::clone(&self.inner), token);
         tokio::spawn(async move {
-            if let Err(status) = serve.await {
+            let ended = tokio::select! {
+                ended = serve => ended,
+                status = revoked => Err(status),
+            };
+            if let Err(status) = ended {
                 // The client may be gone already; then there is nobody to tell.
                 let _ = responses.try_send(Err(status));
             }
@@ -181,6 +186,17 @@ impl AggregatedDiscoveryService for AdsService {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         self.open(request).await
+    }
+}
+
+/// Resolves when the token is refused though it was accepted before. That it can't be told just now ends nothing.
+async fn until_revoked(inner: Arc<Inner>, token: Option<String>) -> Status {
+    loop {
+        sleep(inner.options.authenticate_every).await;
+        match (inner.authenticate)(token.clone()).await {
+            Err(status) if status.code() == Code::Unauthenticated => return status,
+            _ => {}
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tonic::Status;
 
-/// Decides about a bearer token (`None`: none was sent): the actor it belongs to, or why it is refused.
-pub type Authenticate = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+/// Decides about a bearer token (`None`: none was sent): the actor it belongs to, or why not. `UNAUTHENTICATED` refuses
+/// it; any other code says that it can't be told now.
+pub type Authenticate = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<String, Status>> + Send + Sync>;
 
 /// Accepts everybody; for tests and for a control plane that listens on loopback under an explicit flag.
 pub fn anyone() -> Authenticate {
@@ -30,6 +32,8 @@ pub struct Options {
     pub coalesce: Duration,
     /// Largest request taken from a client (4 MiB).
     pub max_message_bytes: usize,
+    /// How often the token of an open stream is looked at again: one that was revoked or has run out ends it (1 min).
+    pub authenticate_every: Duration,
     /// Most streams at a time (20,000); further ones are refused.
     pub max_streams: usize,
     /// Most resource names one stream may ask for, per type (10,000).
@@ -44,6 +48,7 @@ impl Default for Options {
             settle: Duration::from_secs(2),
             ack_patience: Duration::from_secs(5),
             coalesce: Duration::from_millis(5),
+            authenticate_every: Duration::from_secs(60),
             max_message_bytes: 4 << 20,
             max_streams: 20_000,
             max_names: 10_000,

@@ -378,7 +378,8 @@ async fn a_control_plane_killed_mid_upgrade_waits_for_callers_to_come_back() {
 async fn who_is_not_allowed_is_told_so() {
     let store = stock().await;
     let observed = Arc::new(Observed::default());
-    let nobody: weir_xds::Authenticate = Arc::new(|_| Box::pin(async { Err("no token".to_owned()) }));
+    let nobody: weir_xds::Authenticate =
+        Arc::new(|_| Box::pin(async { Err(tonic::Status::unauthenticated("no token")) }));
     let xds = Xds::new(store, observed, nobody, quick());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
