@@ -12,7 +12,8 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use weir_model::{API_VERSION, Condition, Kind, Object};
+use weir_model::instance::{InstancePhase, InstanceStatus, ManagedBy};
+use weir_model::{API_VERSION, Condition, Instance, Kind, Object};
 use weir_store::observed::{ProxyView, TimedWindow};
 use weir_store::{Event, EventQuery, EventType};
 
@@ -64,7 +65,24 @@ fn plainly(object: &Object) -> String {
         let Condition { r#type, status, reason, message, .. } = condition;
         let _infallible = write!(text, "\n{type} is {status:?} ({reason}): {message}");
     }
+    if awaits_registration(object) {
+        text.push_str(UNREGISTERED);
+    }
     text
+}
+
+/// What to do about an Instance that was applied by hand.
+const UNREGISTERED: &str = " It waits for its proxy to register by this name, and callers are not given it before: start \
+    its program under `weir run --instance NAME`, or delete it. A proxy that only takes its configuration from here, as \
+    a plain Envoy does, does not register.";
+
+/// An Instance that nobody runs and that no proxy has ever spoken for.
+fn awaits_registration(object: &Object) -> bool {
+    let instance = Instance::try_from(object.clone());
+    instance.is_ok_and(|i| {
+        let InstanceStatus { phase, conditions, .. } = &i.status;
+        i.spec.managed_by == ManagedBy::Itself && *phase == InstancePhase::Pending && conditions.is_empty()
+    })
 }
 
 /// A proxy with what it reported last.

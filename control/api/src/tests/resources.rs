@@ -212,6 +212,11 @@ async fn explanations_come_from_the_status_where_no_domain_speaks() {
     let (status, told) = server.get("/apis/weir.dev/v1/explain/app/stock").await;
     assert_eq!(status, StatusCode::OK);
     assert!(told["text"].as_str().unwrap().contains("takes effect as it is"), "{told}");
+    let applied = json!({"apiVersion": "weir.dev/v1", "kind": "Instance", "metadata": {"name": "by-hand"},
+        "spec": {"app": "stock", "address": "127.0.0.1", "port": 8080}});
+    server.post("/apis/weir.dev/v1/instances", applied).await;
+    let (_, told) = server.get("/apis/weir.dev/v1/explain/instance/by-hand").await;
+    assert!(told["text"].as_str().unwrap().contains("waits for its proxy to register"), "{told}");
     assert_eq!(server.get("/apis/weir.dev/v1/explain/app/none").await.0, StatusCode::NOT_FOUND);
     assert_eq!(server.get("/apis/weir.dev/v1/explain/apl/none").await.0, StatusCode::NOT_FOUND);
 }
