@@ -311,3 +311,14 @@ fn a_large_fleet_is_planned() {
     assert!(first_of.len() <= 1_000);
     assert_eq!(case.findings(), []);
 }
+
+/// A plan for instances that have gone out of scope is a finding, not a crash.
+#[test]
+fn the_checker_finds_what_is_out_of_scope() {
+    let mut case = Case::new(vec![member("x", "order", "east", "1")]);
+    let plan = case.plan();
+    assert_eq!(plan.batches.len(), 1);
+    case.members[0].in_scope = false;
+    let findings = check(&case.input(), &plan, Timestamp::UNIX_EPOCH);
+    assert!(findings.iter().any(|f| f.detail == "x must not be changed"), "{findings:?}");
+}
