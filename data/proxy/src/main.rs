@@ -49,7 +49,8 @@ struct Flags {
     /// Fail on purpose, e.g. fail-ratio=0.2: that share of inbound requests is answered 500. For drills only
     #[arg(long, value_name = "FAULT")]
     drill: Option<Drill>,
-    /// Append access log lines to this file instead of writing them to standard output
+    /// Append access log lines to this file instead of writing them to standard output; with --control, log the
+    /// requests of every listener
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
     /// Level of the log on standard error, e.g. info or weir_proxy=debug
@@ -110,7 +111,10 @@ async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Er
     announce(&flags, &proxy, admin)?;
     let report = match flags.config {
         Some(_) => serve_file(&proxy, stop.wait()).await,
-        None => control::run(proxy.clone(), flags.control, names, stop.wait()).await?,
+        None => {
+            let log_requests = flags.access_log.is_some();
+            control::run(proxy.clone(), ControlFlags { log_requests, ..flags.control }, names, stop.wait()).await?
+        }
     };
     tracing::info!(?report, "stopped");
     Ok(())

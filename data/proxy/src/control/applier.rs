@@ -33,10 +33,14 @@ struct Job {
 pub(super) struct ProxySink {
     proxy: Proxy,
     jobs: mpsc::Sender<Job>,
+    log_requests: bool,
 }
 
 impl Sink for ProxySink {
-    async fn apply(&mut self, config: ProxyConfig) -> Outcome {
+    async fn apply(&mut self, mut config: ProxyConfig) -> Outcome {
+        for listener in &mut config.listeners {
+            listener.access_log |= self.log_requests;
+        }
         let snapshot = Snapshot::compile(config).map_err(|error| rejected(error.to_string()))?;
         let (done, outcome) = oneshot::channel();
         self.jobs.send(Job { snapshot, done }).await.map_err(|_| Refusal::Stopping)?;
@@ -52,13 +56,18 @@ fn rejected(message: String) -> Refusal {
     Refusal::Rejected { message, listeners: Vec::new() }
 }
 
-/// Starts the applier; the watch tells the latest self-check, once there is one.
-pub(super) fn spawn(proxy: Proxy, expected: Expectations) -> (ProxySink, watch::Receiver<Option<SelfCheck>>) {
+/// Starts the applier; the watch tells the latest self-check, once there is one. `log_requests`: every listener writes
+/// the access log.
+pub(super) fn spawn(
+    proxy: Proxy,
+    expected: Expectations,
+    log_requests: bool,
+) -> (ProxySink, watch::Receiver<Option<SelfCheck>>) {
     let (jobs, queue) = mpsc::channel(1);
     let (report, reports) = watch::channel(None);
     let applier = Applier { proxy: proxy.clone(), expected, queue, report, state: State::Checking(None) };
     tokio::spawn(applier.run());
-    (ProxySink { proxy, jobs }, reports)
+    (ProxySink { proxy, jobs, log_requests }, reports)
 }
 
 enum State {

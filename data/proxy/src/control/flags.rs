@@ -73,6 +73,9 @@ pub struct ControlFlags {
     /// Export spans by OTLP (gRPC) to this collector, e.g. http://127.0.0.1:4317
     #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,
+    /// Log requests on every listener, whatever the control plane asks for; set where the user named an access log.
+    #[arg(skip)]
+    pub log_requests: bool,
     /// Share of traces begun here that are exported, 0 to 1; a caller's own decision is kept
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     pub otlp_ratio: f64,

@@ -55,7 +55,7 @@ pub async fn run(
     let token = Token::load(flags.token_file.clone(), &flags.token_env)?;
     selfcheck::raise_descriptor_limit();
     let grace = if inherited.is_empty() { OWN_SOCKET_GRACE } else { Duration::ZERO };
-    let (sink, checks) = applier::spawn(proxy.clone(), expectations(&flags, inherited));
+    let (sink, checks) = applier::spawn(proxy.clone(), expectations(&flags, inherited), flags.log_requests);
     let (status, statuses) = watch::channel(XdsStatus::default());
     let options = XdsOptions {
         address: identity.address.clone(),
