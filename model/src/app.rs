@@ -78,5 +78,7 @@ impl Spec for AppSpec {
     fn validate(&self, v: &mut Validator) {
         v.range("tier", self.tier, 1, 4);
         v.range("timeoutMs", self.timeout_ms, 1, 3_600_000);
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        v.require(self.hash_header.bytes().all(token), "hashHeader", "must be a header's name");
     }
 }
