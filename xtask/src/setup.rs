@@ -21,6 +21,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nghttp2-client", "h2load"),
     ("curl", "curl"),
     ("util-linux", "taskset"),
+    ("nftables", "nft"),
+    ("iproute2", "ip"),
+    ("prometheus", "prometheus"),
 ];
 
 /// Everything: packages, Python, Node.
