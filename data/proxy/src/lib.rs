@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod control;
+pub mod intercept;
 pub mod otlp;
 pub mod selfcheck;
 

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use weir_client::Token;
 use weir_client::otlp::OtlpOptions;
 use weir_proxy::control::ControlFlags;
+use weir_proxy::intercept::{self, InterceptFlags};
 use weir_proxy::{
     AccessLog, DrainOptions, DrainReport, Drill, InheritedSockets, Options, Proxy, Readiness, Snapshot, Span, admin,
     control, otlp,
@@ -26,8 +27,10 @@ use weir_proxy::{
 ///
 /// It runs from a file (--config) or from a control plane (--control). SIGTERM makes it finish what it carries and exit.
 #[derive(Debug, Parser)]
-#[command(name = "weir-proxy", version)]
+#[command(name = "weir-proxy", version, args_conflicts_with_subcommands = true)]
 struct Flags {
+    #[command(subcommand)]
+    task: Option<Task>,
     /// Run from this YAML file instead of a control plane
     #[arg(long, value_name = "FILE", conflicts_with = "control")]
     config: Option<PathBuf>,
@@ -60,6 +63,13 @@ struct Flags {
     control: ControlFlags,
 }
 
+/// What else this program does than to serve.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Redirect connections of this host (or network namespace) through the proxy, or stop doing so
+    Intercept(InterceptFlags),
+}
+
 fn main() -> ExitCode {
     // Before anything else opens a descriptor or starts a thread.
     let inherited = InheritedSockets::from_env();
@@ -86,6 +96,9 @@ impl Flags {
 }
 
 fn start(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Error>> {
+    if let Some(Task::Intercept(flags)) = &flags.task {
+        return Ok(intercept::run(flags)?);
+    }
     if let (true, Some(path)) = (flags.validate, &flags.config) {
         load(path)?;
         println!("{} is valid", path.display());
