@@ -72,7 +72,8 @@ pub struct Registration {
 #[derive(Debug)]
 struct Leave {
     reason: String,
-    told: oneshot::Sender<String>,
+    /// `None` once it was told.
+    told: Option<oneshot::Sender<String>>,
 }
 
 impl Registration {
@@ -95,11 +96,11 @@ impl Registration {
         self.status.clone()
     }
 
-    /// Asks to be unpublished and waits until callers know, or until `patience` is over. If the stream is lost meanwhile
-    /// the goodbye is said again on the next.
+    /// Asks to be unpublished and waits until callers know, or until `patience` is over. Every later stream begins with
+    /// the goodbye again: who has left is not to be published a second time.
     pub async fn goodbye(&self, reason: &str, patience: Duration) -> Parting {
         let (told, heard) = oneshot::channel();
-        let asked = self.leave.send(Leave { reason: reason.to_owned(), told });
+        let asked = self.leave.send(Leave { reason: reason.to_owned(), told: Some(told) });
         let answer = async {
             asked.await.ok()?;
             heard.await.ok()
@@ -245,9 +246,9 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
                 });
             }
             Some(CommandKind::Unpublished(unpublished)) => {
-                if let Some(leave) = self.leave.take() {
+                if let Some(told) = self.leave.as_mut().and_then(|leave| leave.told.take()) {
                     // Nobody listens if the patience was over first.
-                    let _ = leave.told.send(unpublished.detail);
+                    let _ = told.send(unpublished.detail);
                 }
             }
             Some(CommandKind::Refused(refused)) => return Err(End::Lost(format!("refused: {}", refused.reason))),

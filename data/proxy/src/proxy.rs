@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+use weir_config::Direction;
 
 use crate::access_log;
 use crate::io::bind;
@@ -15,7 +17,10 @@ use crate::options::{DrainOptions, Drill, Options};
 use crate::readiness::{Readiness, ReadinessCell};
 use crate::snapshot::{CompiledListener, Snapshot};
 use crate::stats::{Fault, HealthReader, HealthWindow, WorkerStats};
-use crate::worker::{Command, Drained, Handle, NewSocket, Setup, Update, spawn};
+use crate::worker::{Command, Handle, NewSocket, Setup, Update, spawn};
+
+/// Of a drain's time, this part is left to outbound even if inbound is not idle by then.
+const OUTBOUND_SHARE: u32 = 4;
 
 /// A running proxy. Cheap to clone; all clones are the same proxy. Its workers end when the last clone is dropped.
 #[derive(Debug, Clone)]
@@ -69,9 +74,6 @@ pub enum ApplyError {
     /// Some listeners' addresses could not be bound.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Bind(Vec<BindFailure>),
-    /// The proxy is draining or has stopped.
-    #[error("the proxy is draining: it takes no new configuration")]
-    Draining,
 }
 
 /// A listener whose address could not be bound.
@@ -144,16 +146,17 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Switches every worker to the snapshot; resolves when all have. Calls are applied one after the other.
+    /// Switches every worker to the snapshot; resolves when all have. Calls are applied one after the other. While the
+    /// proxy drains, what it still carries follows the snapshot, but no listener is opened.
     ///
     /// # Errors
-    /// If a new listener cannot be bound, or the proxy drains; then nothing has changed.
+    /// If a new listener cannot be bound; then nothing has changed.
     pub async fn apply(&self, snapshot: Arc<Snapshot>) -> Result<Applied, ApplyError> {
         let _applying = self.inner.applying.lock().await;
-        if self.inner.readiness.get() == Readiness::Draining {
-            return Err(ApplyError::Draining);
-        }
-        let opened = self.open(&snapshot)?;
+        let opened = match self.inner.readiness.get() {
+            Readiness::Draining => Vec::new(),
+            _ => self.open(&snapshot)?,
+        };
         let applied = self.note_applied(&snapshot, &opened);
         self.switch(&snapshot, opened).await;
         Ok(applied)
@@ -208,9 +211,7 @@ impl Proxy {
                 switched.push(is_done);
             }
         }
-        for is_done in switched {
-            let _ = is_done.await;
-        }
+        all(switched).await;
     }
 
     /// The snapshot in force.
@@ -224,25 +225,53 @@ impl Proxy {
     }
 
     /// Ends the traffic without failing a request: answers ask callers to go elsewhere, connections are closed when
-    /// quiet, requests finish. Resolves when all is idle, or the deadline has passed.
+    /// quiet, requests finish. Inbound goes first; outbound serves the application as before until nothing inbound is
+    /// left, or only a quarter of the time is. Resolves when all is idle, or the deadline has passed.
     pub async fn drain(&self, options: DrainOptions) -> DrainReport {
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
+        let (finished, connections) = (self.finished(), self.connections());
+        let deadline = started + options.deadline;
+        let inbound = self.begin_drain(Direction::Inbound, options).await;
+        // What does not end in time goes on while outbound is drained.
+        let _ = timeout_at(deadline - options.deadline / OUTBOUND_SHARE, inbound).await;
+        let all = self.begin_drain(Direction::Outbound, DrainOptions { grace: Duration::ZERO, ..options }).await;
+        let cut = match timeout_at(deadline, all).await {
+            Ok(()) => 0,
+            Err(_) => self.cut().await,
+        };
+        DrainReport { connections, finished: self.finished() - finished, cut, took: started.elapsed() }
+    }
+
+    /// The returned future resolves when no connection of that direction is left.
+    async fn begin_drain(&self, direction: Direction, options: DrainOptions) -> impl Future<Output = ()> + use<> {
+        // A snapshot that is being applied may open listeners: they are to be drained too.
+        let _applying = self.inner.applying.lock().await;
         self.inner.readiness.set(Readiness::Draining);
-        let before = self.finished();
-        let mut draining = Vec::new();
+        all(self.command(|done| Command::Drain(direction, options, done)).await)
+    }
+
+    async fn cut(&self) -> u64 {
+        let mut cut = 0;
+        for one in self.command(Command::Cut).await {
+            cut += one.await.unwrap_or_default() as u64;
+        }
+        cut
+    }
+
+    /// Tells every worker something; where their answers come.
+    async fn command<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
+        let mut answers = Vec::new();
         for worker in &self.inner.workers {
             let (done, is_done) = oneshot::channel();
-            if worker.commands.send(Command::Drain(options, done)).await.is_ok() {
-                draining.push(is_done);
+            if worker.commands.send(command(done)).await.is_ok() {
+                answers.push(is_done);
             }
         }
-        let mut report = DrainReport::default();
-        for is_done in draining {
-            let Drained { connections, cut } = is_done.await.unwrap_or_default();
-            report.connections += connections as u64;
-            report.cut += cut as u64;
-        }
-        DrainReport { finished: self.finished() - before, took: started.elapsed(), ..report }
+        answers
+    }
+
+    fn connections(&self) -> u64 {
+        self.inner.workers.iter().map(|worker| worker.stats.active_connections.get()).sum()
     }
 
     fn finished(&self) -> u64 {
@@ -330,6 +359,13 @@ impl Opened {
     fn for_one_worker(&mut self) -> Option<NewSocket> {
         let socket = self.sockets.pop()?;
         Some(NewSocket { listener: self.listener.name.clone(), socket, inherited: self.inherited })
+    }
+}
+
+async fn all(answers: Vec<oneshot::Receiver<()>>) {
+    for answer in answers {
+        // A worker that has gone has nothing left to do.
+        let _ = answer.await;
     }
 }
 

@@ -10,7 +10,7 @@ use weir_config::ListenerProtocol;
 
 use crate::io::Buf;
 use crate::stats::Refusal;
-use crate::worker::{Connection, count_refusal};
+use crate::worker::{Connection, Leaving, count_refusal};
 
 /// First bytes of an HTTP/2 connection with prior knowledge (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -53,10 +53,11 @@ async fn sniff(connection: &mut Connection, first: &mut Buf) -> io::Result<bool>
 }
 
 async fn fill(connection: &mut Connection, buf: &mut Buf, deadline: Instant) -> io::Result<usize> {
-    let Connection { worker, control, stream, timer, .. } = connection;
+    let Connection { worker, listener, control, stream, timer, .. } = connection;
+    let leaving = Leaving { worker, listener };
     let read = poll_fn(|cx| {
         control.listen(cx.waker());
-        if worker.is_closing() && buf.is_empty() && stream.poll_readable(cx).is_pending() {
+        if leaving.when_quiet() && buf.is_empty() && stream.poll_readable(cx).is_pending() {
             return std::task::Poll::Ready(Ok(0));
         }
         ready!(stream.poll_readable(cx))?;

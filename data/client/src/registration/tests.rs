@@ -69,6 +69,28 @@ async fn goodbye_is_said_again_after_a_restart_of_the_control_plane() {
 }
 
 #[tokio::test]
+async fn who_has_left_says_so_on_every_later_stream() {
+    let mut control = FakeControlPlane::start().await;
+    let (registration, hello) = client(&control);
+    let mut peer = control.control().await;
+    peer.hello().await;
+    let server = async {
+        peer.goodbye().await;
+        peer.say(CommandKind::Unpublished(Unpublished::default())).await;
+        peer
+    };
+    let (_, peer) = tokio::join!(registration.goodbye("stopping", PATIENCE), server);
+    drop(peer);
+    let mut peer = control.control().await;
+    peer.hello().await;
+    assert_eq!(peer.goodbye().await, "stopping");
+    hello.send_modify(|hello| hello.app_version = "2".into());
+    let mut peer = control.control().await;
+    peer.hello().await;
+    assert_eq!(peer.goodbye().await, "stopping");
+}
+
+#[tokio::test]
 async fn goodbye_does_not_wait_for_ever() {
     let mut control = FakeControlPlane::start().await;
     let (registration, _hello) = client(&control);

@@ -136,12 +136,10 @@ impl Applier {
     }
 
     async fn switch(&self, snapshot: Arc<Snapshot>) -> Outcome {
-        self.proxy.apply(snapshot).await.map(drop).map_err(|error| match &error {
-            ApplyError::Draining => Refusal::Stopping,
-            ApplyError::Bind(failures) => Refusal::Rejected {
-                message: error.to_string(),
-                listeners: failures.iter().map(|failure| failure.listener.clone()).collect(),
-            },
+        self.proxy.apply(snapshot).await.map(drop).map_err(|error| {
+            let ApplyError::Bind(failures) = &error;
+            let listeners = failures.iter().map(|failure| failure.listener.clone()).collect();
+            Refusal::Rejected { message: error.to_string(), listeners }
         })
     }
 }

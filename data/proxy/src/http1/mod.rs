@@ -29,7 +29,7 @@ use weir_codec::http1::Reject;
 
 use crate::io::Buf;
 use crate::stats::{Fault, Refusal};
-use crate::worker::{Connection, count_refusal};
+use crate::worker::{Connection, Leaving, count_refusal};
 use prepare::{Next, Request, prepare};
 
 /// After the last answer, what the caller still sends is read for this long, so that the answer is not lost by a reset.
@@ -97,6 +97,7 @@ async fn next_request(connection: &mut Connection, buf: &mut Buf) -> Option<Requ
 /// Reads more of a head. False if there is no more, or it took too long.
 async fn fill(connection: &mut Connection, buf: &mut Buf, begun: &mut Option<Instant>) -> bool {
     let Connection { worker, listener, control, stream, timer, .. } = connection;
+    let leaving = Leaving { worker, listener };
     let view = listener.view();
     let limits = &view.compiled.config.limits;
     if buf.is_allocated() && !buf.make_room(limits.max_head_bytes.max(crate::io::BUFFER_BYTES)) {
@@ -110,7 +111,7 @@ async fn fill(connection: &mut Connection, buf: &mut Buf, begun: &mut Option<Ins
             return Poll::Ready(Ok(read.unwrap_or(0) > 0));
         }
         let idle = buf.is_empty();
-        if idle && (worker.is_closing() || listener.retired.get()) {
+        if idle && leaving.when_quiet() {
             return Poll::Ready(Ok(false));
         }
         let deadline = *deadline.get_or_insert_with(|| match idle {

@@ -21,7 +21,7 @@ use crate::snapshot::{self, rewritten};
 use crate::stats::{Fault, Refusal};
 use crate::trace::TraceContext;
 use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::worker::{Connection, Details, ListenerState, ListenerView, Ticket, Worker};
+use crate::worker::{Connection, Details, Leaving, ListenerState, ListenerView, Ticket, Worker};
 
 /// Streams that a caller opened and reset before they were looked at; more is an attack (CVE-2023-44487).
 const MAX_RESET_STREAMS: usize = 32;
@@ -63,8 +63,8 @@ pub(crate) async fn serve(connection: Connection, first: Buf) {
         let accepted = poll_fn(|cx| {
             control.listen(cx.waker());
             control.set_busy(shared.active.get() > 0);
-            let leaving = shared.worker.is_draining() || shared.listener.retired.get();
-            if !told && (leaving || shared.is_idle_for(idle)) {
+            let leaving = Leaving { worker: &shared.worker, listener: &shared.listener };
+            if !told && (leaving.now() || shared.is_idle_for(idle)) {
                 http2.graceful_shutdown();
                 told = true;
             }

@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use weir_config::Direction;
 
 use super::Worker;
 use super::view::ListenerState;
@@ -41,7 +42,12 @@ pub(crate) struct Leaving<'a> {
 
 impl Leaving<'_> {
     pub(crate) fn now(self) -> bool {
-        self.worker.is_draining() || self.listener.retired.get()
+        self.worker.is_draining(self.listener.direction.get()) || self.listener.retired.get()
+    }
+
+    /// True once the connection is to end if it carries no request.
+    pub(crate) fn when_quiet(self) -> bool {
+        self.worker.is_closing(self.listener.direction.get()) || self.listener.retired.get()
     }
 }
 
@@ -78,14 +84,22 @@ impl Control {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     open: RefCell<Vec<Weak<Control>>>,
-    count: Cell<usize>,
-    /// Told when the last one is gone.
+    inbound: Cell<usize>,
+    outbound: Cell<usize>,
+    /// Told when the last one of a direction is gone.
     none_left: Notify,
 }
 
 impl Connections {
-    pub(crate) fn count(&self) -> usize {
-        self.count.get()
+    fn count(&self) -> usize {
+        self.inbound.get() + self.outbound.get()
+    }
+
+    fn of(&self, direction: Direction) -> &Cell<usize> {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
     }
 
     /// Lets each look at the worker's phase.
@@ -106,9 +120,13 @@ impl Connections {
         all.iter().filter(|control| control.busy.get()).count()
     }
 
-    /// Resolves when there is none.
-    pub(crate) async fn none(&self) {
-        while self.count.get() > 0 {
+    /// Resolves when there is no inbound one; for outbound, which is drained last, when there is none at all.
+    pub(crate) async fn none(&self, direction: Direction) {
+        let left = || match direction {
+            Direction::Inbound => self.inbound.get(),
+            Direction::Outbound => self.count(),
+        };
+        while left() > 0 {
             self.none_left.notified().await;
         }
     }
@@ -117,20 +135,21 @@ impl Connections {
         self.open.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn add(&self, control: &Rc<Control>) {
+    fn add(&self, direction: Direction, control: &Rc<Control>) {
         let mut open = self.open.borrow_mut();
         // Entries of connections that are gone are cleared when they are half of all: constant cost on average.
-        if open.len() > 64 && open.len() > 2 * self.count.get() {
+        if open.len() > 64 && open.len() > 2 * self.count() {
             open.retain(|control| control.strong_count() > 0);
         }
         open.push(Rc::downgrade(control));
-        self.count.set(self.count.get() + 1);
+        self.of(direction).set(self.of(direction).get() + 1);
     }
 
-    fn remove(&self) {
-        self.count.set(self.count.get() - 1);
-        if self.count.get() == 0 {
-            self.none_left.notify_one();
+    fn remove(&self, direction: Direction) {
+        let count = self.of(direction);
+        count.set(count.get() - 1);
+        if count.get() == 0 {
+            self.none_left.notify_waiters();
         }
     }
 }
@@ -139,13 +158,14 @@ impl Connections {
 struct Open {
     worker: Rc<Worker>,
     listener: Rc<ListenerState>,
+    direction: Direction,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.worker.stats.active_connections.dec();
         self.listener.connections.set(self.listener.connections.get() - 1);
-        self.worker.connections.remove();
+        self.worker.connections.remove(self.direction);
         if std::thread::panicking() {
             self.worker.stats.fault(Fault::Panic);
         }
@@ -163,8 +183,9 @@ pub(super) fn start(worker: &Rc<Worker>, listener: &Rc<ListenerState>, stream: S
     listener.connections.set(listener.connections.get() + 1);
     worker.stats.active_connections.inc();
     let control = Rc::new(Control::default());
-    worker.connections.add(&control);
-    let open = Open { worker: worker.clone(), listener: listener.clone() };
+    let direction = listener.direction.get();
+    worker.connections.add(direction, &control);
+    let open = Open { worker: worker.clone(), listener: listener.clone(), direction };
     let connection = Connection {
         worker: worker.clone(),
         listener: listener.clone(),

@@ -1,43 +1,33 @@
 //! Ending a worker's traffic without failing a request.
+//!
+//! A proxy drains inbound first. An application that still answers may call others meanwhile, over connections it has
+//! and over new ones, so outbound is served as before until nothing inbound is left.
 
 use std::rc::Rc;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout};
+use weir_config::Direction;
 
 use super::{Phase, Worker};
 use crate::options::DrainOptions;
 
-/// What a worker's drain came to.
-#[derive(Debug, Default)]
-pub(crate) struct Drained {
-    /// Connections open at its start.
-    pub(crate) connections: usize,
-    /// Requests cut at its end.
-    pub(crate) cut: usize,
-}
-
 impl Worker {
-    /// Announce -> stop accepting after the grace -> close what is quiet -> wait for the rest -> cut it at the deadline.
-    pub(super) async fn drain(self: &Rc<Self>, options: DrainOptions) -> Drained {
-        let deadline = Instant::now() + options.deadline;
-        let connections = self.connections.count();
-        self.enter(Phase::Announcing);
+    /// Announce -> stop accepting after the grace -> close what is quiet -> wait for the rest.
+    pub(super) async fn drain(self: &Rc<Self>, direction: Direction, options: DrainOptions) {
+        self.enter(direction, Phase::Announcing);
         sleep(options.grace).await;
         let listeners: Vec<_> = self.listeners.borrow().values().cloned().collect();
-        listeners.iter().for_each(|state| self.stop_accepting(state));
+        let drained = listeners.iter().filter(|state| state.direction.get() == direction);
+        drained.for_each(|state| self.stop_accepting(state));
         drop(listeners);
-        if timeout_at(deadline.min(Instant::now() + options.quiet), self.connections.none()).await.is_ok() {
-            return Drained { connections, cut: 0 };
+        if timeout(options.quiet, self.connections.none(direction)).await.is_err() {
+            self.enter(direction, Phase::Closing);
+            self.connections.none(direction).await;
         }
-        self.enter(Phase::Closing);
-        let ended = timeout_at(deadline, self.connections.none()).await.is_ok();
-        let cut = if ended { 0 } else { self.connections.abort_all() };
-        self.log.flush();
-        Drained { connections, cut }
     }
 
-    fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
+    fn enter(&self, direction: Direction, phase: Phase) {
+        self.phase(direction).set(phase);
         self.connections.wake_all();
     }
 }

@@ -16,10 +16,11 @@ use std::sync::mpsc::SyncSender;
 pub(crate) use apply::{NewSocket, Update};
 use connections::Connections;
 pub(crate) use connections::{Connection, Leaving};
-pub(crate) use drain::Drained;
 pub(crate) use run::{Command, Handle, Setup, spawn};
 pub(crate) use ticket::{Details, Ticket, count_refusal};
 pub(crate) use view::{ListenerState, ListenerView, View};
+
+use weir_config::Direction;
 
 use crate::access_log::LogBuffer;
 use crate::io::BufferPool;
@@ -36,12 +37,13 @@ pub(crate) struct Worker {
     pub(crate) spans: Option<SyncSender<Span>>,
     trace_ratio: f64,
     connections: Connections,
-    phase: Cell<Phase>,
+    inbound: Cell<Phase>,
+    outbound: Cell<Phase>,
     view: RefCell<Rc<View>>,
     listeners: RefCell<HashMap<Arc<str>, Rc<ListenerState>>>,
 }
 
-/// How a worker treats its connections.
+/// How a worker treats its connections of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     /// Serving -> Announcing
@@ -53,16 +55,23 @@ enum Phase {
 }
 
 impl Worker {
-    /// True once callers are to be told to use another connection.
+    /// True once callers of this direction are to be told to use another connection.
     #[inline]
-    pub(crate) fn is_draining(&self) -> bool {
-        self.phase.get() >= Phase::Announcing
+    fn is_draining(&self, direction: Direction) -> bool {
+        self.phase(direction).get() >= Phase::Announcing
     }
 
-    /// True once connections without a request are to be closed.
+    /// True once connections of this direction without a request are to be closed.
     #[inline]
-    pub(crate) fn is_closing(&self) -> bool {
-        self.phase.get() == Phase::Closing
+    fn is_closing(&self, direction: Direction) -> bool {
+        self.phase(direction).get() == Phase::Closing
+    }
+
+    fn phase(&self, direction: Direction) -> &Cell<Phase> {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
     }
 
     /// Whether a trace that begins here is recorded.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
+use weir_config::Direction;
 
 use super::apply::Update;
-use super::drain::Drained;
 use super::view::View;
 use super::{Phase, Worker};
 use crate::access_log::LogBuffer;
@@ -32,8 +32,11 @@ const MAX_COMMANDS: usize = 16;
 pub(crate) enum Command {
     /// Switch to a snapshot.
     Apply(Update, oneshot::Sender<()>),
-    /// End the traffic.
-    Drain(DrainOptions, oneshot::Sender<Drained>),
+    /// End the traffic of a direction; answered when no connection of it is left. Outbound is drained last, so that its
+    /// answer waits for every connection.
+    Drain(Direction, DrainOptions, oneshot::Sender<()>),
+    /// Cut what is left; answered with the number of requests that this hits.
+    Cut(oneshot::Sender<usize>),
 }
 
 /// What a worker needs from the start.
@@ -85,11 +88,15 @@ async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                 worker.apply(update);
                 let _ = done.send(());
             }
-            Command::Drain(options, done) => {
+            Command::Drain(direction, options, done) => {
                 let worker = worker.clone();
                 tokio::task::spawn_local(async move {
-                    let _ = done.send(worker.drain(options).await);
+                    worker.drain(direction, options).await;
+                    let _ = done.send(());
                 });
+            }
+            Command::Cut(done) => {
+                let _ = done.send(worker.connections.abort_all());
             }
         }
     }
@@ -121,7 +128,8 @@ impl Worker {
             spans: setup.spans,
             trace_ratio: setup.trace_ratio,
             connections: Default::default(),
-            phase: Cell::new(Phase::Serving),
+            inbound: Cell::new(Phase::Serving),
+            outbound: Cell::new(Phase::Serving),
             view: RefCell::new(Rc::new(View { snapshot: Snapshot::empty(), clusters: Vec::new() })),
             listeners: RefCell::default(),
         }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
+use weir_config::Direction;
 
 use crate::io::Listener;
 use crate::snapshot::{CompiledListener, RouteEntry, RouteId, Snapshot, Target};
@@ -35,6 +36,7 @@ pub(crate) struct ListenerState {
     pub(crate) inherited: bool,
     pub(crate) accepting: RefCell<Option<AbortHandle>>,
     pub(crate) connections: Cell<usize>,
+    pub(crate) direction: Cell<Direction>,
     /// Taken out of the configuration: its connections go after what they carry.
     pub(crate) retired: Cell<bool>,
 }
@@ -42,6 +44,7 @@ pub(crate) struct ListenerState {
 impl ListenerState {
     pub(crate) fn new(view: Rc<ListenerView>, listener: Listener, inherited: bool) -> Self {
         ListenerState {
+            direction: Cell::new(view.compiled.config.direction),
             current: RefCell::new(view),
             listener: RefCell::new(Some(Rc::new(listener))),
             inherited,
@@ -58,6 +61,7 @@ impl ListenerState {
     }
 
     pub(crate) fn set_view(&self, view: Rc<ListenerView>) {
+        self.direction.set(view.compiled.config.direction);
         self.current.replace(view);
     }
 

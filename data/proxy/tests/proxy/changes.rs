@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use weir_proxy::{ApplyError, DrainOptions, InheritedSockets, Options};
+use weir_proxy::{DrainOptions, InheritedSockets, Options};
 
 use crate::peers::{GET, Peer, Running, Setup, Upstream, nobody, ok, soon};
 
@@ -154,7 +154,102 @@ async fn a_drain_waits_for_requests_and_says_close() {
     assert_eq!((answer.text().as_str(), answer.field("connection")), ("done", Some("close")));
     let report = soon(drain).await.unwrap();
     assert_eq!((report.connections, report.finished, report.cut), (2, 1, 0));
-    assert!(matches!(running.proxy.apply(Setup::new().snapshot(&[])).await, Err(ApplyError::Draining)));
+}
+
+/// A proxy of an application that, once let go, asks another service through it over a new connection before it answers.
+/// The sockets belong to somebody else, as they do to a supervisor.
+async fn nested(other: &Upstream) -> (Running, tokio::sync::watch::Sender<bool>) {
+    let sockets = ["in", "out"].map(|name| (name, std::net::TcpListener::bind("127.0.0.1:0").unwrap()));
+    let out = sockets[1].1.local_addr().unwrap();
+    let (let_go, gate) = tokio::sync::watch::channel(false);
+    let application = Upstream::scripted(move |mut peer, _| {
+        let mut gate = gate.clone();
+        async move {
+            peer.head().await;
+            gate.wait_for(|open| *open).await.unwrap();
+            let answer = Peer::connect(out).await.ask(GET).await;
+            peer.send(ok(&format!("it said {}", answer.text()))).await;
+        }
+    })
+    .await;
+    let inherited = sockets.map(|(name, socket)| (name.to_owned(), OwnedFd::from(socket)));
+    let options = Options { inherited: InheritedSockets::from_fds(inherited), ..Default::default() };
+    let running = Running::start(options, nested_snapshot(application.address, other.address)).await;
+    // It lives as long as the test.
+    std::mem::forget(application);
+    (running, let_go)
+}
+
+fn nested_snapshot(application: SocketAddr, other: SocketAddr) -> Arc<weir_proxy::Snapshot> {
+    let table = |name| {
+        format!(
+            "{{name: {name}, hosts: [{{name: any, domains: ['*'], routes: [{{action: {{forward: {{clusters: [{{cluster: {name}}}]}}}}}}]}}]}}"
+        )
+    };
+    crate::peers::snapshot(&format!(
+        "listeners:
+- {{name: in, bind: '127.0.0.1:0', direction: Inbound, routes: application}}
+- {{name: out, bind: '127.0.0.1:0', routes: other}}
+routeTables: [{}, {}]
+clusters:
+- {{name: application, endpoints: [{{address: '{application}'}}]}}
+- {{name: other, endpoints: [{{address: '{other}'}}]}}",
+        table("application"),
+        table("other")
+    ))
+}
+
+#[tokio::test]
+async fn a_request_in_flight_may_still_call_others_while_its_proxy_drains() {
+    let other = Upstream::saying("yes").await;
+    let (running, let_go) = nested(&other).await;
+    let (mut caller, mut idle) = (running.connect().await, running.connect().await);
+    caller.send(GET).await;
+    running.metric("weir_active_requests 1").await;
+    let proxy = running.proxy.clone();
+    let options = DrainOptions { quiet: Duration::from_millis(10), ..Default::default() };
+    let drain = tokio::spawn(async move { proxy.drain(options).await });
+    assert!(idle.rest().await.is_empty(), "inbound is closed when quiet");
+    let_go.send(true).unwrap();
+    assert_eq!(caller.message().await.unwrap().text(), "it said yes");
+    let report = soon(drain).await.unwrap();
+    assert_eq!((report.finished, report.cut), (2, 0));
+    assert!(report.took < options.deadline / 2, "{report:?}");
+}
+
+#[tokio::test]
+async fn outbound_gets_its_part_of_the_time_even_if_inbound_does_not_end() {
+    let other = Upstream::saying("yes").await;
+    let (running, _never) = nested(&other).await;
+    let mut caller = running.connect().await;
+    caller.send(GET).await;
+    running.metric("weir_active_requests 1").await;
+    let mut outbound = Peer::connect(running.proxy.local_addr("out").unwrap()).await;
+    outbound.ask(GET).await;
+    let options = DrainOptions { quiet: Duration::ZERO, deadline: Duration::from_millis(200), ..Default::default() };
+    let proxy = running.proxy.clone();
+    let drain = tokio::spawn(async move { proxy.drain(options).await });
+    assert!(outbound.rest().await.is_empty());
+    assert_eq!(soon(drain).await.unwrap().cut, 1);
+}
+
+#[tokio::test]
+async fn configuration_is_followed_while_draining() {
+    let (old, new) = (Upstream::saying("old").await, Upstream::saying("new").await);
+    let (running, let_go) = nested(&old).await;
+    let application = running.proxy.snapshot().config().clusters[0].endpoints[0].address;
+    let (mut caller, mut idle) = (running.connect().await, running.connect().await);
+    caller.send(GET).await;
+    running.metric("weir_active_requests 1").await;
+    let proxy = running.proxy.clone();
+    let options = DrainOptions { quiet: Duration::from_millis(10), ..Default::default() };
+    let drain = tokio::spawn(async move { proxy.drain(options).await });
+    assert!(idle.rest().await.is_empty());
+    let applied = running.proxy.apply(nested_snapshot(application, new.address)).await.unwrap();
+    assert_eq!(applied.opened, 0);
+    let_go.send(true).unwrap();
+    assert_eq!(caller.message().await.unwrap().text(), "it said new");
+    soon(drain).await.unwrap();
 }
 
 #[tokio::test]
