@@ -2,13 +2,17 @@
 //! twice or forgotten, no batch begins before its time, no more are out than the budget allows, and no request fails.
 //! Good versions arrive everywhere; a bad one is gone again after its first batch.
 //!
-//! Every round is a change of one mesh, to B and back to A, every third to the drill C. `WEIR_SEEDS` says how many.
+//! Every round is a change of a mesh, to B and back to A, every third to the drill C. `WEIR_SEEDS` says how many rounds,
+//! `WEIR_LANES` over how many meshes they are spread, which stand side by side, each with a control plane of its own: a
+//! round is mostly waiting. `WEIR_SEEDS=100 WEIR_LANES=5 cargo xtask test --story change_survives_kills`
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -16,6 +20,8 @@ use weir_testkit::{LONG, Process, Weir, binary, eventually};
 
 /// Rounds, unless `WEIR_SEEDS` says otherwise.
 const ROUNDS: u64 = 3;
+/// Between two looks at a mesh: short beside everything that a change does, and lanes share the machine.
+const PERIOD: Duration = Duration::from_millis(10);
 /// A change that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Kills in one round.
@@ -28,24 +34,54 @@ const REPLICAS: usize = 2;
 
 #[test]
 fn whatever_is_killed_nothing_is_lost_repeated_or_forgotten() {
-    let mut mesh = Mesh::start();
-    let rounds = std::env::var("WEIR_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
-    let mut current = "A";
-    for seed in 0..rounds {
-        let target = if seed % 3 == 2 {
-            "C"
-        } else if current == "A" {
-            "B"
-        } else {
-            "A"
-        };
-        let change = mesh.change_with_kills(seed, target);
-        let ended = if target == "C" { "RolledBack" } else { "Succeeded" };
-        assert_eq!(change["status"]["phase"], ended, "seed {seed}: {change:#}");
-        assert_eq!(touched(&change).len(), if target == "C" { 1 } else { mesh.instances }, "seed {seed}: {change:#}");
-        current = if target == "C" { current } else { target };
-        assert!(mesh.versions().values().all(|version| version == current), "seed {seed}: {:?}", mesh.versions());
-        eprintln!("round {seed} to {target}: {}", mesh.load.lines().last().cloned().unwrap_or_default());
+    let rounds = Rounds { next: AtomicU64::new(0), end: number("WEIR_SEEDS", ROUNDS) };
+    thread::scope(|lanes| {
+        for lane in 0..number("WEIR_LANES", 1).min(rounds.end) {
+            lanes.spawn({
+                let rounds = &rounds;
+                move || rounds.run(lane)
+            });
+        }
+    });
+}
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+}
+
+/// The rounds that are left, which the lanes share.
+struct Rounds {
+    next: AtomicU64,
+    end: u64,
+}
+
+impl Rounds {
+    /// Runs rounds on a mesh of its own until none is left, or one has failed.
+    fn run(&self, lane: u64) {
+        let _stop = StopOnPanic(self);
+        let mut mesh = Mesh::start();
+        while let Some(seed) = self.take() {
+            let begun = Instant::now();
+            mesh.round(seed);
+            let load = mesh.load.lines().last().cloned().unwrap_or_default();
+            eprintln!("lane {lane}, round {seed} to {}, {} s: {load}", mesh.current, begun.elapsed().as_secs());
+        }
+    }
+
+    fn take(&self) -> Option<u64> {
+        let seed = self.next.fetch_add(1, Ordering::Relaxed);
+        (seed < self.end).then_some(seed)
+    }
+}
+
+/// Leaves no rounds to the other lanes when one fails.
+struct StopOnPanic<'a>(&'a Rounds);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.next.store(self.0.end, Ordering::Relaxed);
+        }
     }
 }
 
@@ -54,6 +90,8 @@ struct Mesh {
     weir: Weir,
     instances: usize,
     load: Load,
+    /// The version that all run.
+    current: &'static str,
 }
 
 impl Mesh {
@@ -66,7 +104,23 @@ impl Mesh {
             if serving == instances { Ok(()) } else { Err(format!("{serving} of {instances}")) }
         });
         let load = Load::start(&weir, edge(&weir));
-        Mesh { weir, instances, load }
+        Mesh { weir, instances, load, current: "A" }
+    }
+
+    /// A change to the other good version, or every third round to the bad one.
+    fn round(&mut self, seed: u64) {
+        let target = match (seed % 3, self.current) {
+            (2, _) => "C",
+            (_, "A") => "B",
+            _ => "A",
+        };
+        let change = self.change_with_kills(seed, target);
+        let (ended, count) = if target == "C" { ("RolledBack", 1) } else { ("Succeeded", self.instances) };
+        assert_eq!(change["status"]["phase"], ended, "seed {seed}: {change:#}");
+        assert_eq!(touched(&change).len(), count, "seed {seed}: {change:#}");
+        self.current = if target == "C" { self.current } else { target };
+        let versions = self.versions();
+        assert!(versions.values().all(|version| version == self.current), "seed {seed}: {versions:?}");
     }
 
     /// Runs a change to its end. At first the control plane dies again and again, each time after a random part of
@@ -106,6 +160,7 @@ impl Mesh {
             if Instant::now() >= until {
                 return None;
             }
+            thread::sleep(PERIOD);
         }
     }
 
