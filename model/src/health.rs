@@ -45,6 +45,26 @@ pub struct EndpointTraffic {
     pub errors: u64,
 }
 
+/// Connections with one peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PeerConnections {
+    /// The peer's identity; empty: it showed none.
+    pub identity: String,
+    /// The peer called.
+    pub inbound: bool,
+    /// Outbound: the app called.
+    pub cluster: String,
+    /// TLS connections open at the end.
+    pub tls: u32,
+    /// Plaintext connections open at the end.
+    pub plain: u32,
+    /// Handshakes finished in the window.
+    pub handshakes: u64,
+    /// Connections refused in the window: plaintext where it is, or a certificate that was not accepted.
+    pub refused: u64,
+}
+
 /// One window (about a second) of one proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -73,6 +93,9 @@ pub struct HealthWindow {
     pub rss_bytes: u64,
     /// CPU time used in the window, microseconds.
     pub cpu_us: u64,
+    /// Who spoke TLS, and who plaintext, with whom.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerConnections>,
 }
 
 /// Result of the start-up self-check: static health.

@@ -132,8 +132,27 @@ pub struct InstanceStatus {
     /// Process id of the proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_pid: Option<u32>,
+    /// What its proxy can do in TLS; absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<InstanceTls>,
     /// Failed attempts in a row at what the spec wants.
     pub failures: u32,
+}
+
+/// TLS of an instance whose proxy can be switched to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct InstanceTls {
+    /// A certificate is in use: its inbound listener answers TLS.
+    pub ready: bool,
+    /// The identity in it, a URI.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub identity: String,
+    /// When it runs out, unless it is rotated before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    /// Which certificate of its process this is, from 1.
+    pub generation: u64,
 }
 
 /// Life of an instance. A warm upgrade walks Serving -> Unpublishing -> Draining -> Swapping -> Serving.

@@ -27,13 +27,15 @@ pub enum Kind {
     Change,
     /// A version of a component: where its artifact is and what it must hash to.
     Release,
+    /// Whether calls of an app are TLS.
+    Encryption,
     /// A login token, stored as a hash.
     Token,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::App,
         Kind::Unit,
         Kind::Instance,
@@ -42,6 +44,7 @@ impl Kind {
         Kind::Freeze,
         Kind::Change,
         Kind::Release,
+        Kind::Encryption,
         Kind::Token,
     ];
 
@@ -56,6 +59,7 @@ impl Kind {
             Kind::Freeze => "Freeze",
             Kind::Change => "Change",
             Kind::Release => "Release",
+            Kind::Encryption => "Encryption",
             Kind::Token => "Token",
         }
     }
@@ -71,6 +75,7 @@ impl Kind {
             Kind::Freeze => "freezes",
             Kind::Change => "changes",
             Kind::Release => "releases",
+            Kind::Encryption => "encryptions",
             Kind::Token => "tokens",
         }
     }
@@ -82,6 +87,7 @@ impl Kind {
             Kind::Workload => Some("wl"),
             Kind::Change => Some("chg"),
             Kind::Release => Some("rel"),
+            Kind::Encryption => Some("enc"),
             _ => None,
         }
     }

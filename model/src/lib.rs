@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod change;
+pub mod encryption;
 pub mod error;
 pub mod freeze;
 pub mod health;
@@ -26,6 +27,7 @@ pub mod workload;
 
 pub use app::{App, AppSpec};
 pub use change::{Change, ChangeSpec};
+pub use encryption::{Encryption, EncryptionSpec};
 pub use error::{FieldError, Invalid};
 pub use freeze::{Freeze, FreezeSpec};
 pub use instance::{Instance, InstanceSpec};

@@ -57,6 +57,7 @@ impl Object {
             Kind::Freeze => canonical::<crate::FreezeSpec>(self),
             Kind::Change => canonical::<crate::ChangeSpec>(self),
             Kind::Release => canonical::<crate::ReleaseSpec>(self),
+            Kind::Encryption => canonical::<crate::EncryptionSpec>(self),
             Kind::Token => canonical::<crate::TokenSpec>(self),
         }
     }

@@ -41,7 +41,7 @@ fn all(kind: Option<Kind>) -> Vec<Column> {
     let mut columns = vec![Column("NAME", false, |o, _| text(o, "/metadata/name"))];
     columns.extend(kind.map(own).unwrap_or_default());
     columns.push(Column("AGE", false, |o, now| time::age(&o["metadata"]["createdAt"], now).into()));
-    if matches!(kind, Some(Kind::Instance | Kind::Change | Kind::Workload)) {
+    if matches!(kind, Some(Kind::Instance | Kind::Change | Kind::Workload | Kind::Encryption)) {
         columns.push(Column("MESSAGE", !matches!(kind, Some(Kind::Change)), |o, _| text(o, "/status/message")));
     }
     columns
@@ -88,6 +88,13 @@ fn own(kind: Kind) -> Vec<Column> {
             Column("PATH", false, |o, _| text(o, "/spec/path")),
             Column("ARGS", true, |o, _| list(o, "/spec/args")),
             Column("SHA256", true, |o, _| text(o, "/spec/sha256")),
+        ],
+        Kind::Encryption => vec![
+            Column("APP", false, |o, _| text(o, "/spec/app")),
+            Column("MODE", false, |o, _| text(o, "/spec/mode")),
+            Column("EFFECTIVE", false, effective_mode),
+            Column("INSTANCES", false, |o, _| share(o, "/status/instances/ready", "/status/instances/total")),
+            Column("CALLERS", false, |o, _| share(o, "/status/callers/ready", "/status/callers/total")),
         ],
         Kind::Token => vec![
             Column("ACTOR", false, |o, _| text(o, "/spec/actor")),
@@ -216,6 +223,12 @@ fn serving(object: &Value, _: Timestamp) -> Cell {
     let (serving, wanted) = (number(object, "/status/serving"), number(object, "/spec/replicas"));
     let mood = if serving == wanted { Mood::Good } else { Mood::Busy };
     Cell { text: format!("{serving}/{wanted}"), mood }
+}
+
+fn effective_mode(object: &Value, _: Timestamp) -> Cell {
+    let (is, wanted) = (text(object, "/status/effectiveMode"), text(object, "/spec/mode"));
+    let mood = if is.text == wanted.text { Mood::Good } else { Mood::Busy };
+    Cell { mood, ..is }
 }
 
 fn action(object: &Value, _: Timestamp) -> Cell {

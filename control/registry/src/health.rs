@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{PoisonError, RwLock};
 
 use jiff::Timestamp;
-use weir_model::health::{EndpointTraffic, HealthWindow, LATENCY_BUCKETS, Traffic};
+use weir_model::health::{EndpointTraffic, HealthWindow, LATENCY_BUCKETS, PeerConnections, Traffic};
 use weir_proto::control as wire;
 use weir_store::observed::{Telemetry, TimedWindow};
 
@@ -13,6 +13,10 @@ use weir_store::observed::{Telemetry, TimedWindow};
 const MAX_FAULTS: usize = 64;
 /// Most endpoints taken from one report.
 const MAX_ENDPOINTS: usize = 10_000;
+/// Most rows of peers taken from one report.
+const MAX_PEERS: usize = 256;
+/// Longest identity, as SPIFFE has it.
+const MAX_IDENTITY: usize = 2048;
 /// Longest reason, cluster or address.
 const MAX_TEXT: usize = 253;
 
@@ -61,6 +65,8 @@ pub fn record(
 fn window(health: wire::Health) -> HealthWindow {
     let faults = health.faults.into_iter().filter(|(reason, _)| reason.len() <= MAX_TEXT).take(MAX_FAULTS);
     let short = |e: &wire::EndpointTraffic| e.cluster.len() <= MAX_TEXT && e.address.len() <= MAX_TEXT;
+    let known = |p: &wire::PeerConnections| p.cluster.len() <= MAX_TEXT && p.identity.len() <= MAX_IDENTITY;
+    let peers = health.peers.into_iter().filter(known).take(MAX_PEERS);
     let endpoints = health.endpoints.into_iter().filter(short).take(MAX_ENDPOINTS);
     HealthWindow {
         sequence: health.sequence,
@@ -75,6 +81,7 @@ fn window(health: wire::Health) -> HealthWindow {
         endpoints: endpoints.map(endpoint).collect(),
         rss_bytes: health.rss_bytes,
         cpu_us: health.cpu_us,
+        peers: peers.map(peer).collect(),
     }
 }
 
@@ -91,5 +98,17 @@ fn endpoint(seen: wire::EndpointTraffic) -> EndpointTraffic {
         address: seen.address,
         requests: seen.requests,
         errors: seen.errors.min(seen.requests),
+    }
+}
+
+fn peer(seen: wire::PeerConnections) -> PeerConnections {
+    PeerConnections {
+        identity: seen.identity,
+        inbound: seen.inbound,
+        cluster: seen.cluster,
+        tls: seen.tls,
+        plain: seen.plain,
+        handshakes: seen.handshakes,
+        refused: seen.refused,
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use jiff::Timestamp;
 use weir_model::app::Protocol;
 use weir_model::health::{CheckResult, SelfCheck};
-use weir_model::instance::{ManagedBy, Upstream};
+use weir_model::instance::{InstanceTls, ManagedBy, Upstream};
 use weir_model::validate::Validator;
 use weir_model::{InstanceSpec, Spec};
 use weir_proto::control as wire;
@@ -14,6 +15,8 @@ use weir_proto::control as wire;
 const MAX_TEXT: usize = 253;
 /// Longest explanation.
 const MAX_DETAIL: usize = 2000;
+/// Longest identity, as SPIFFE has it.
+const MAX_IDENTITY: usize = 2048;
 const MAX_UPSTREAMS: usize = 1000;
 const MAX_CHECKS: usize = 64;
 const MAX_LABELS: usize = 64;
@@ -38,6 +41,8 @@ pub struct Hello {
     pub pid: u32,
     /// Its start-up self-check.
     pub self_check: Option<SelfCheck>,
+    /// What it can do in TLS; `None`: nothing.
+    pub tls: Option<InstanceTls>,
 }
 
 impl Hello {
@@ -63,6 +68,7 @@ impl Hello {
             drill: hello.drill,
             pid: hello.pid,
             self_check: hello.self_check.map(self_check),
+            tls: hello.tls_capable.then(|| hello.tls.map(tls).unwrap_or_default()),
         })
     }
 }
@@ -169,6 +175,16 @@ fn protocol(protocols: &[String]) -> Protocol {
         Protocol::Tcp
     } else {
         Protocol::Http1
+    }
+}
+
+/// A certificate in use. Its identity is told, not relied on: callers verify it themselves.
+pub fn tls(state: wire::TlsState) -> InstanceTls {
+    InstanceTls {
+        ready: true,
+        identity: state.identity.chars().take(MAX_IDENTITY).collect(),
+        not_after: Timestamp::from_second(state.not_after_unix_s).ok(),
+        generation: state.generation,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
-use weir_model::instance::{ALIVE, InstancePhase, ManagedBy, UNPUBLISHED};
+use weir_model::instance::{ALIVE, InstancePhase, InstanceTls, ManagedBy, UNPUBLISHED};
 use weir_model::meta::{holds, set_condition};
 use weir_model::{App, AppSpec, Author, Condition, ConditionStatus, Instance, InstanceSpec, Key, Kind, Unit, UnitSpec};
 use weir_store::{Error, Event, EventType, SharedStore, typed};
@@ -191,6 +191,15 @@ impl Records {
         typed::modify_status::<InstanceSpec>(&*self.store, instance, change).await
     }
 
+    /// Notes the certificate that the instance's proxy has in use.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn tls(&self, instance: &str, tls: InstanceTls) -> Result<(), Error> {
+        let change = |instance: &mut Instance| instance.status.tls.replace(tls.clone()) != Some(tls.clone());
+        typed::modify_status::<InstanceSpec>(&*self.store, instance, change).await.map(drop)
+    }
+
     /// Notes that the lease has lapsed, if `still` says so when it is written.
     ///
     /// # Errors
@@ -280,6 +289,7 @@ fn note(instance: &mut Instance, hello: &Hello, now: Timestamp) -> bool {
     status.app_version.clone_from(&hello.spec.app_version);
     status.drill.clone_from(&hello.drill);
     status.self_check.clone_from(&hello.self_check);
+    status.tls.clone_from(&hello.tls);
     status.proxy_pid = (hello.pid != 0).then_some(hello.pid);
     let registered = alive(ConditionStatus::True, "Registered", "its proxy reports".to_owned(), now);
     set_condition(&mut status.conditions, registered);

@@ -18,13 +18,13 @@ use weir_model::{Instance, InstanceSpec, Kind};
 use weir_proto::control::command::Command as Kindly;
 use weir_proto::control::proxy_control_server::ProxyControl;
 use weir_proto::control::report::Report as Said;
-use weir_proto::control::{Command, Goodbye, Health, Refused, Report, Unpublished, Welcome};
+use weir_proto::control::{Command, Goodbye, Health, Refused, Report, TlsState, Unpublished, Welcome};
 use weir_store::observed::TypeState;
 use weir_store::{WatchEvent, WatchQuery, typed};
 
 use crate::Inner;
 use crate::health;
-use crate::hello::Hello;
+use crate::hello::{self, Hello};
 use crate::lease::{Renewal, lease_seconds};
 
 /// Commands waiting for the proxy to read them.
@@ -142,6 +142,7 @@ async fn serve(
                 Some(Some(Said::Goodbye(goodbye))) if farewell.is_none() => {
                     farewell = Some(session.goodbye(goodbye).await?);
                 }
+                Some(Some(Said::Tls(tls))) => session.tls(tls).await?,
                 // A second Hello or Goodbye says nothing new; what is unknown comes from a newer proxy.
                 Some(Some(Said::Hello(_) | Said::Goodbye(_)) | None) => {}
             },
@@ -231,6 +232,14 @@ impl Session {
         let now = (self.inner.clock)();
         health::record(&self.inner.observed.telemetry, &self.inner.addresses, name, version, health, now);
         Ok(())
+    }
+
+    /// The proxy has a certificate in use. Kept with the Hello too: one that is declared again later is told with it.
+    async fn tls(&mut self, state: TlsState) -> Result<(), Status> {
+        let tls = hello::tls(state);
+        self.hello.tls = Some(tls.clone());
+        let noted = self.inner.records.tls(&self.hello.instance, tls).await;
+        noted.map_err(|e| Status::unavailable(e.to_string()))
     }
 
     /// Takes the instance out of the endpoints; what it returns resolves when callers know.

@@ -248,6 +248,8 @@ impl Identity {
             self_check: Some(self_check),
             labels: flags.labels.iter().cloned().collect(),
             supervisor: flags.supervisor.clone(),
+            tls_capable: false,
+            tls: None,
         }
     }
 }
