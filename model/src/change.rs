@@ -439,6 +439,9 @@ pub struct Verdict {
     /// What was left out, and why.
     #[serde(default)]
     pub excluded: Vec<String>,
+    /// Bursts of single instances that did not come again, and are therefore not held against the version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<String>,
     /// Requests seen on the batch's changed instances.
     #[serde(default)]
     pub requests: u64,
@@ -497,9 +500,15 @@ pub struct Evidence {
     /// Changed instances compared.
     #[serde(default)]
     pub treated_instances: u32,
-    /// Windows in which a changed instance had events, per instance.
+    /// What the changed instances with most events showed; of many, the first dozens.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub harmed_windows: BTreeMap<String, u32>,
+    pub harmed: BTreeMap<String, Harmed>,
+    /// Seconds of reports of changed instances.
+    #[serde(default)]
+    pub seconds: u64,
+    /// Relative increase that was tolerated.
+    #[serde(default)]
+    pub tolerance: f64,
     /// Seconds of reports since a changed instance last had an event.
     #[serde(default)]
     pub quiet_seconds: u64,
@@ -525,6 +534,56 @@ pub struct Evidence {
     /// Events among them.
     #[serde(default)]
     pub baseline_events: u64,
+    /// Requests that took longer than this (microseconds) are slow: near the 99th percentile of what the changed ones are
+    /// compared with. Absent: not known yet, or not a comparison of latencies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_above_us: Option<u64>,
+    /// Latency histogram of what they are compared with, until that limit is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latency: Vec<u64>,
+    /// The test of whether harm that one instance alone has shown comes again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
+    /// Bursts of one instance that did not come again, after each of which the comparison began anew.
+    #[serde(default)]
+    pub bursts: u32,
+    /// How the evidence has grown; thinned out, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub course: Vec<Point>,
+}
+
+/// What one changed instance showed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Harmed {
+    /// Windows with events.
+    pub windows: u32,
+    /// Events.
+    pub events: u64,
+}
+
+/// A second test, which begins some time after the first has become suspicious and knows nothing of what was before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Again {
+    /// Second of reports from which it counts.
+    pub from: u64,
+    /// Natural logarithm of its E-value.
+    pub log_e: f64,
+    /// Events on changed instances that count.
+    pub treated_counted: u64,
+    /// Events on unchanged instances.
+    pub control_counted: u64,
+}
+
+/// The evidence at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Point {
+    /// Second of reports.
+    pub second: u64,
+    /// Natural logarithm of the E-value.
+    pub log_e: f64,
 }
 
 impl Spec for ChangeSpec {

@@ -314,7 +314,13 @@ impl<'a> Walk<'a> {
             return;
         }
         let spec = &self.change.spec;
-        let samples = judge::gather(self.telemetry, groups, self.target(), spec.judge.tolerance, (from, to));
+        let reading = judge::Reading {
+            telemetry: self.telemetry,
+            target: self.target(),
+            tolerance: spec.judge.tolerance,
+            verdict,
+        };
+        let samples = judge::gather(reading, groups, (from, to));
         judge::observe(verdict, &samples);
         if self.batch(index).baking_since.is_some_and(|since| whole(since) <= from) {
             let seconds = u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0);

@@ -2,15 +2,17 @@
 //!
 //! The *treated* (already changed) instances of a batch are compared with *control* (not yet changed) instances of the
 //! same app, unit, stack and group, over the same seconds. A service that is failing by itself fails on both sides and
-//! does not block the change. Four metrics are compared per stratum: failed requests as the instance reports them,
-//! failed requests as its callers saw them, failed calls it made, and faults of the proxy's own. Each comparison is a
-//! sequential test ([`evalue`]) that may be looked at every second; the bound on false alarms is split over all
-//! comparisons of a batch and over the batches of a change.
+//! does not block the change. Five metrics are compared per stratum: failed requests as the instance reports them,
+//! failed requests as its callers saw them, failed calls it made, slow requests ([`slow`]), and faults of the proxy's
+//! own. Each comparison is a sequential test ([`evalue`]) that may be looked at every second; the bound on false alarms
+//! is split over all comparisons of a batch and over the batches of a change.
 //!
-//! Two rules keep clumps of errors from deciding alone. What one instance adds in one window is cut to what control
-//! instances show too (at least [`CLUMP`]), and harm must show in at least [`HARMED_WINDOWS`] windows, and on more than
-//! one treated instance where a stratum has more than one. Cutting only ever lowers the treated count, so the bound on
-//! false alarms stands.
+//! Three rules keep clumps of errors and single hosts from deciding alone. What one instance adds in one window is cut to
+//! what control instances show too (at least [`CLUMP`]); harm must show in at least [`HARMED_WINDOWS`] windows; and it
+//! must be the version's rather than one host's ([`spread`]): on more than one treated instance where a stratum has
+//! more than one, or again after a while where it has one. These only ever withhold a failure, so the bound on false alarms
+//! stands. One guard needs no test: changed instances of which (nearly) every request fails, while those beside them
+//! do not.
 //!
 //! A batch does not pass because evidence of harm falls short of proof: while a comparison is suspicious (or proof would
 //! be there, but on one instance alone) the batch is held, until the evidence decides or the events have stopped for as
@@ -29,11 +31,13 @@
 pub mod beta;
 pub mod evalue;
 mod gather;
+mod slow;
+mod spread;
 mod words;
 
-use weir_model::change::{Evidence, Outcome, Verdict};
+use weir_model::change::{Evidence, Outcome, Point, Verdict};
 
-pub use gather::{Group, Treated, gather};
+pub use gather::{Group, Reading, Treated, gather};
 
 use evalue::Counts;
 
@@ -47,6 +51,15 @@ pub const HELD_BY_CHANCE: f64 = 0.1;
 pub const QUIET_SECONDS: u64 = 10;
 /// Tolerated relative increase, at least, where an instance is compared with the past.
 pub const REPLAY_TOLERANCE: f64 = 1.0;
+/// Tolerated relative increase, at least, of slow requests: a few percent more time on every request of a host already
+/// puts a quarter more of them above the 99th percentile.
+pub const SLOW_TOLERANCE: f64 = 0.5;
+/// Requests of which nearly all failed that are proof without a test.
+pub const ALL_FAILED_REQUESTS: u64 = 20;
+/// Share of failed requests that counts as all of them.
+pub const ALL_FAILED_SHARE: f64 = 0.98;
+/// Points kept of how a comparison's evidence has grown.
+pub const COURSE_POINTS: usize = 40;
 /// Look number k at requests without a control must be this times k² as strong, so that the chances of a false alarm of
 /// all looks, however many, sum to that of one (1 + 1/4 + 1/9 + ... = π²/6).
 pub const LOOKS_SPEND: f64 = std::f64::consts::PI * std::f64::consts::PI / 6.0;
@@ -62,13 +75,16 @@ pub enum Metric {
     CallerErrors,
     /// Failed calls of the instance to others.
     CallErrors,
+    /// Requests slower than what was the 99th percentile on the other side.
+    Slow,
     /// Faults of the proxy itself.
     Faults,
 }
 
 impl Metric {
     /// Every metric.
-    pub const ALL: [Metric; 4] = [Metric::Errors, Metric::CallerErrors, Metric::CallErrors, Metric::Faults];
+    pub const ALL: [Metric; 5] =
+        [Metric::Errors, Metric::CallerErrors, Metric::CallErrors, Metric::Slow, Metric::Faults];
 
     /// As in evidence.
     pub fn name(self) -> &'static str {
@@ -76,8 +92,14 @@ impl Metric {
             Metric::Errors => "errors",
             Metric::CallerErrors => "errors seen by callers",
             Metric::CallErrors => "errors of its calls",
+            Metric::Slow => "slow requests",
             Metric::Faults => "proxy faults",
         }
+    }
+
+    /// Relative increase that is tolerated whatever the change says.
+    pub fn least_tolerance(self) -> f64 {
+        if self == Metric::Slow { SLOW_TOLERANCE } else { 0.0 }
     }
 }
 
@@ -103,6 +125,8 @@ pub struct Sample {
     pub control: Vec<Seen>,
     /// What instances of `treated` showed before they changed, each once: in the sample of the second in which it was back.
     pub baseline: Seen,
+    /// Latency histogram of the other side, while it is not known yet which requests are slow; else empty.
+    pub latency: Vec<u64>,
     /// Tolerated relative increase.
     pub tolerance: f64,
     /// What control is, in words.
@@ -114,7 +138,7 @@ impl Sample {
     fn says_something(&self) -> bool {
         let windows = self.treated.iter().flat_map(|(_, windows)| windows);
         let mut all = windows.chain(&self.control).chain(std::iter::once(&self.baseline));
-        all.any(|seen| *seen != Seen::default())
+        !self.latency.is_empty() || all.any(|seen| *seen != Seen::default())
     }
 }
 
@@ -179,7 +203,9 @@ fn add(evidence: &mut Evidence, sample: &Sample) {
     };
     evidence.treated_instances = evidence.treated_instances.max(sample.treated.len() as u32);
     evidence.compared_with.clone_from(&sample.compared_with);
-    note_quiet(evidence, sample);
+    evidence.tolerance = sample.tolerance;
+    learn_what_is_slow(evidence, &sample.latency);
+    note_time(evidence, sample);
     evidence.treated_requests += treated_requests;
     evidence.treated_events += windows().map(|w| w.events).sum::<u64>();
     evidence.control_requests += control_requests;
@@ -195,7 +221,32 @@ fn add(evidence: &mut Evidence, sample: &Sample) {
     evidence.log_e += if factor.is_finite() { factor } else { 0.0 };
     evidence.treated_counted += now.treated;
     evidence.control_counted += now.control;
-    note_harmed(evidence, sample);
+    spread::count_again(evidence, theta0, now);
+    spread::note(evidence, sample);
+    note_course(evidence);
+}
+
+fn learn_what_is_slow(evidence: &mut Evidence, latency: &[u64]) {
+    slow::add(&mut evidence.latency, latency);
+    evidence.slow_above_us = evidence.slow_above_us.or_else(|| slow::limit(&evidence.latency));
+    if evidence.slow_above_us.is_some() {
+        evidence.latency.clear();
+    }
+}
+
+/// Keeps how the evidence grows, ever more coarsely.
+fn note_course(evidence: &mut Evidence) {
+    let step = evidence.seconds / COURSE_POINTS as u64;
+    if evidence.course.last().is_none_or(|p| evidence.seconds > p.second + step) {
+        evidence.course.push(Point { second: evidence.seconds, log_e: evidence.log_e });
+    }
+    if evidence.course.len() > COURSE_POINTS {
+        let mut number = 0;
+        evidence.course.retain(|_| {
+            number += 1;
+            number % 2 == 0
+        });
+    }
 }
 
 /// Requests of changed instances beside which there is no control.
@@ -206,7 +257,7 @@ fn add_uncompared(evidence: &mut Evidence, sample: &Sample, treated: Seen) {
     evidence.uncompared_requests += treated.requests;
     evidence.uncompared_events += treated.events;
     evidence.uncompared_looks = evidence.uncompared_looks.saturating_add(1);
-    note_harmed(evidence, sample);
+    spread::note(evidence, sample);
     let (known, tolerance) = (reference(evidence), sample.tolerance.max(REPLAY_TOLERANCE));
     let share = evalue::tolerated_share(evidence.uncompared_requests, known.requests, tolerance);
     let counts = Counts { treated: evidence.uncompared_events, control: known.events };
@@ -230,19 +281,11 @@ fn strength(evidence: &Evidence) -> f64 {
     evidence.log_e.max(evidence.uncompared_log_e)
 }
 
-fn note_quiet(evidence: &mut Evidence, sample: &Sample) {
+fn note_time(evidence: &mut Evidence, sample: &Sample) {
     let seconds = sample.treated.iter().map(|(_, windows)| windows.len() as u64).max().unwrap_or(0);
     let events = sample.treated.iter().flat_map(|(_, windows)| windows).any(|w| w.events > 0);
     evidence.quiet_seconds = if events { 0 } else { evidence.quiet_seconds + seconds };
-}
-
-fn note_harmed(evidence: &mut Evidence, sample: &Sample) {
-    for (name, windows) in &sample.treated {
-        let harmed = windows.iter().filter(|w| w.events > 0).count() as u32;
-        if harmed > 0 {
-            *evidence.harmed_windows.entry(name.clone()).or_default() += harmed;
-        }
-    }
+    evidence.seconds += seconds;
 }
 
 /// The share of `alpha` that batch `number` may spend: shares of all batches, however many, sum to `alpha`.
@@ -272,6 +315,7 @@ pub fn decide(verdict: &mut Verdict, question: &Question) {
     verdict.threshold = threshold(question.alpha, question.batch, question.strata);
     verdict.excluded = verdict.evidence.iter().filter(|e| !compared(e)).map(words::excluded).collect();
     (verdict.outcome, verdict.reason) = answer(verdict, question);
+    spread::follow_up(verdict, question, suspicion(question.alpha, question.batch, question.strata));
 }
 
 fn compared(evidence: &Evidence) -> bool {
@@ -280,7 +324,10 @@ fn compared(evidence: &Evidence) -> bool {
 
 fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
     let all = comparisons(verdict);
-    let harmful = |e: &&Evidence| strength(e) >= verdict.threshold && widespread(e);
+    if let Some(broken) = all.iter().find(|e| all_failed(e)) {
+        return (Outcome::Fail, words::broken(broken));
+    }
+    let harmful = |e: &&Evidence| strength(e) >= verdict.threshold && of_the_version(e);
     if let Some(harm) = all.iter().filter(harmful).max_by(|a, b| strength(a).total_cmp(&strength(b))) {
         return (Outcome::Fail, words::harm(harm, verdict.threshold));
     }
@@ -338,17 +385,32 @@ fn pooled(metric: Metric, parts: &[&Evidence]) -> Evidence {
         baseline_requests: sum(|e| e.baseline_requests),
         baseline_events: sum(|e| e.baseline_events),
         treated_instances: parts.iter().map(|e| e.treated_instances).sum(),
+        treated_counted: sum(|e| e.treated_counted),
+        control_counted: sum(|e| e.control_counted),
         quiet_seconds: parts.iter().map(|e| e.quiet_seconds).min().unwrap_or(0),
-        harmed_windows: parts.iter().flat_map(|e| e.harmed_windows.clone()).collect(),
+        tolerance: parts.iter().map(|e| e.tolerance).fold(0.0, f64::max),
+        harmed: parts.iter().flat_map(|e| e.harmed.clone()).collect(),
         ..Evidence::default()
     }
 }
 
 /// Harm is the version's, not one host's or one moment's.
-fn widespread(evidence: &Evidence) -> bool {
-    let windows: u32 = evidence.harmed_windows.values().sum();
-    let instances = evidence.harmed_windows.len() as u32;
-    windows >= HARMED_WINDOWS && instances >= evidence.treated_instances.min(2)
+fn of_the_version(evidence: &Evidence) -> bool {
+    let windows: u32 = evidence.harmed.values().map(|h| h.windows).sum();
+    // Without a control beside them, what was known before is all there is.
+    let alone = evidence.treated_instances == 1 && (spread::confirmed(evidence) || evidence.log_e < strength(evidence));
+    windows >= HARMED_WINDOWS && (alone || spread::spread(evidence, reference(evidence), evidence.tolerance))
+}
+
+/// Nearly every request fails, and not beside them (as far as that is known).
+fn all_failed(evidence: &Evidence) -> bool {
+    let known = reference(evidence);
+    let windows: u32 = evidence.harmed.values().map(|h| h.windows).sum();
+    evidence.metric == Metric::Errors.name()
+        && evidence.treated_requests >= ALL_FAILED_REQUESTS
+        && windows >= HARMED_WINDOWS
+        && evidence.treated_events as f64 >= evidence.treated_requests as f64 * ALL_FAILED_SHARE
+        && known.events * 2 <= known.requests
 }
 
 /// Nothing seen yet.
@@ -358,6 +420,7 @@ pub fn open_verdict() -> Verdict {
         reason: String::new(),
         evidence: Vec::new(),
         excluded: Vec::new(),
+        set_aside: Vec::new(),
         requests: 0,
         errors: 0,
         judged_until: None,

@@ -2,7 +2,7 @@
 
 use weir_model::change::{Evidence, Verdict};
 
-use super::{reference, strength};
+use super::{reference, spread, strength};
 
 fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
@@ -49,14 +49,14 @@ pub(super) fn doubt(e: &Evidence) -> String {
         return format!("{} on {}: {failed}, and nothing to compare with", e.metric, e.stratum);
     }
     let (treated, control, _) = sides(e);
-    let who: Vec<&str> = e.harmed_windows.keys().map(String::as_str).take(3).collect();
+    let who: Vec<&str> = e.harmed.keys().map(String::as_str).take(3).collect();
     format!(
         "in doubt: {} on changed instances of {} are {} against {}, in {} window(s) on {}; the evidence for harm is {}",
         e.metric,
         e.stratum,
         ratio(treated.0, treated.1),
         ratio(control.0, control.1),
-        e.harmed_windows.values().sum::<u32>(),
+        e.harmed.values().map(|h| h.windows).sum::<u32>(),
         who.join(", "),
         power(strength(e)),
     )
@@ -64,6 +64,20 @@ pub(super) fn doubt(e: &Evidence) -> String {
 
 pub(super) fn excluded(e: &Evidence) -> String {
     format!("{} of {}: nothing to compare with (no unchanged instance, no reports from before)", e.metric, e.stratum)
+}
+
+/// A suspicion on one instance that a second test did not find again.
+pub(super) fn burst(e: &Evidence) -> String {
+    let (who, harmed) = spread::worst(e);
+    format!(
+        "{} of {}: a burst on {who} ({} events in {} windows) that did not come again; it is taken for its host's",
+        e.metric, e.stratum, harmed.events, harmed.windows,
+    )
+}
+
+pub(super) fn broken(e: &Evidence) -> String {
+    let failed = ratio(e.treated_events, e.treated_requests);
+    format!("nearly all requests on changed instances of {} fail: {failed}", e.stratum)
 }
 
 pub(super) fn changing(verdict: &Verdict) -> String {
@@ -75,7 +89,13 @@ pub(super) fn baking(verdict: &Verdict, baked: u64, bake: u64) -> String {
 }
 
 pub(super) fn too_little(verdict: &Verdict, wanted: u64) -> String {
-    format!("too little traffic for a verdict: {} of {wanted} requests", verdict.requests)
+    let beside: u64 = verdict.evidence.iter().map(|e| e.control_requests).max().unwrap_or(0);
+    let lost = if verdict.requests == 0 && beside >= wanted.max(1) {
+        format!("; unchanged instances beside them had {beside}, so their callers do not find them")
+    } else {
+        String::new()
+    };
+    format!("too little traffic for a verdict: {} of {wanted} requests{lost}", verdict.requests)
 }
 
 pub(super) fn pass(verdict: &Verdict, baked: u64) -> String {
