@@ -183,11 +183,14 @@ pub struct Budget {
     pub max_unavailable_percent: f64,
     /// Share of the scope's traffic weight that may be out at a time, in percent, but at least one instance.
     pub max_in_flight_percent: f64,
+    /// Share of the scope's traffic weight that may begin to change within any minute, in percent, but at least one
+    /// instance. Not for roll-backs.
+    pub max_exposed_percent_per_minute: f64,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { max_unavailable_percent: 25.0, max_in_flight_percent: 33.0 }
+        Budget { max_unavailable_percent: 25.0, max_in_flight_percent: 33.0, max_exposed_percent_per_minute: 100.0 }
     }
 }
 
@@ -600,6 +603,8 @@ impl Spec for ChangeSpec {
         v.each("ladder", &self.ladder, |v, r| v.range("percent", r.percent, 0.0, 100.0));
         v.range("budget.maxUnavailablePercent", self.budget.max_unavailable_percent, 0.0, 100.0);
         v.range("budget.maxInFlightPercent", self.budget.max_in_flight_percent, 0.0, 100.0);
+        let exposed = self.budget.max_exposed_percent_per_minute;
+        v.range("budget.maxExposedPercentPerMinute", exposed, 0.0, 100.0);
         v.range("judge.alpha", self.judge.alpha, 1e-9, 0.5);
         v.range("judge.tolerance", self.judge.tolerance, 0.0, 10.0);
         v.range("judge.patienceSeconds", self.judge.patience_seconds, 1, MAX_SECONDS);

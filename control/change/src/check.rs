@@ -3,10 +3,11 @@
 //! The checker shares no code with the planner: it reads the same facts, states the invariants its own way, and answers
 //! with findings. The executor asks it before it acts; a finding means a defect of the planner, and nothing is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use jiff::Timestamp;
+use weir_model::FreezeSpec;
 use weir_model::change::Budget;
 
 use crate::plan::{Input, Plan, Wait};
@@ -38,6 +39,8 @@ pub enum Rule {
     Availability,
     /// No more traffic weight is in flight than the budget.
     InFlight,
+    /// No more traffic weight is newly exposed within a minute than the budget.
+    Exposure,
 }
 
 impl fmt::Display for Finding {
@@ -69,18 +72,31 @@ struct Share {
 
 struct Checker<'a> {
     input: &'a Input<'a>,
-    members: BTreeMap<&'a str, &'a Member>,
-    /// Under `None` the scope, else an app.
-    shares: BTreeMap<Option<&'a str>, Share>,
-    proven: BTreeSet<(&'a str, &'a str, u8)>,
+    members: HashMap<&'a str, &'a Member>,
+    scope: Share,
+    apps: HashMap<&'a str, Share>,
+    proven: HashSet<(&'a str, &'a str, u8)>,
+    /// Windows by the app they name; under `None` those for all apps.
+    freezes: HashMap<Option<&'a str>, Vec<&'a FreezeSpec>>,
     findings: Vec<Finding>,
 }
 
 impl<'a> Checker<'a> {
     fn new(input: &'a Input<'a>) -> Checker<'a> {
-        let members: BTreeMap<&str, &Member> = input.members.iter().map(|m| (m.name.as_str(), m)).collect();
-        let mut checker =
-            Checker { input, members, shares: BTreeMap::new(), proven: BTreeSet::new(), findings: Vec::new() };
+        let mut checker = Checker {
+            input,
+            members: input.members.iter().map(|m| (&*m.name, m)).collect(),
+            scope: Share::default(),
+            apps: HashMap::new(),
+            proven: HashSet::new(),
+            freezes: HashMap::new(),
+            findings: Vec::new(),
+        };
+        for freeze in input.freezes {
+            let all = freeze.apps.is_empty().then_some(None);
+            let keys = all.into_iter().chain(freeze.apps.iter().map(|app| Some(app.as_str())));
+            keys.for_each(|key| checker.freezes.entry(key).or_default().push(freeze));
+        }
         for member in input.members.iter().filter(|m| m.in_scope) {
             let changed = input.past.changed.contains(&member.name);
             if changed || checker.may_change(member) {
@@ -95,18 +111,17 @@ impl<'a> Checker<'a> {
 
     /// Nothing, where a plan holds what is not in scope: that is found by `cover`.
     fn share(&self, of: Option<&str>) -> Share {
-        self.shares.get(&of).copied().unwrap_or_default()
+        of.map_or(self.scope, |app| self.apps.get(app).copied().unwrap_or_default())
     }
 
     fn may_change(&self, member: &Member) -> bool {
         let untouched = !self.input.past.changed.contains(&member.name) && !self.input.past.left.contains(&member.name);
-        member.in_scope && untouched && member.wanted != self.input.target
+        member.in_scope && untouched && &*member.wanted != self.input.target
     }
 
     fn each_share(&mut self, member: &'a Member, mut act: impl FnMut(&mut Share)) {
-        for key in [None, Some(member.app.as_str())] {
-            act(self.shares.entry(key).or_default());
-        }
+        act(&mut self.scope);
+        act(self.apps.entry(&member.app).or_default());
     }
 
     fn count(&mut self, member: &'a Member) {
@@ -122,17 +137,17 @@ impl<'a> Checker<'a> {
     }
 
     fn cover(&mut self, plan: &Plan) {
-        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for name in plan.batches.iter().flat_map(|b| &b.instances) {
             if !seen.insert(name) {
                 self.found(Rule::Cover, format!("{name} is planned twice"));
             }
-            if !self.members.get(name.as_str()).is_some_and(|m| self.may_change(m)) {
+            if !self.members.get(&**name).is_some_and(|m| self.may_change(m)) {
                 self.found(Rule::Cover, format!("{name} must not be changed"));
             }
         }
-        seen.extend(plan.deferred.iter().map(|d| d.instance.as_str()));
-        let forgotten = |m: &&Member| self.may_change(m) && !seen.contains(m.name.as_str());
+        seen.extend(plan.deferred.iter().map(|d| &*d.instance));
+        let forgotten = |m: &&Member| self.may_change(m) && !seen.contains(&*m.name);
         let forgotten: Vec<String> =
             self.input.members.iter().filter(forgotten).map(|m| format!("{} is forgotten", m.name)).collect();
         forgotten.into_iter().for_each(|detail| self.found(Rule::Cover, detail));
@@ -142,7 +157,7 @@ impl<'a> Checker<'a> {
     fn windows_of_deferred(&mut self, plan: &Plan, now: Timestamp) {
         let end = plan.batches.last().map_or(now, |b| b.end);
         for deferred in &plan.deferred {
-            let member = self.members.get(deferred.instance.as_str()).copied();
+            let member = self.members.get(&*deferred.instance).copied();
             let true_wait = member.is_some_and(|m| match &deferred.wait {
                 Wait::Window { .. } => self.shut(m, now) || self.shut(m, end),
                 Wait::Health(_) => m.state != State::Serving,
@@ -154,13 +169,15 @@ impl<'a> Checker<'a> {
     }
 
     fn shut(&self, member: &Member, at: Timestamp) -> bool {
-        self.input.freezes.iter().any(|f| f.forbids(&member.app, &member.unit, at))
+        let named = [None, Some(&*member.app)];
+        let mut concern = named.iter().filter_map(|key| self.freezes.get(key)).flatten();
+        concern.any(|f| f.forbids(&member.app, &member.unit, at))
     }
 
     fn batch(&mut self, plan: &Plan, number: usize) {
         let planned = &plan.batches[number];
         let members: Vec<&'a Member> =
-            planned.instances.iter().filter_map(|n| self.members.get(n.as_str()).copied()).collect();
+            planned.instances.iter().filter_map(|n| self.members.get(&**n).copied()).collect();
         self.batch_window(&members, planned.start);
         self.batch_canary(&members, number);
         self.batch_ladder(&members, planned.rung, number);
@@ -198,9 +215,9 @@ impl<'a> Checker<'a> {
         }
         self.below_rung(None, members, step.percent, number);
         self.no_rung_skipped(members, rung, number);
-        let apps: BTreeSet<&'a str> = members.iter().map(|m| m.app.as_str()).collect();
-        for app in apps {
-            let of_app: Vec<&Member> = members.iter().filter(|m| m.app == app).copied().collect();
+        let mut apps: BTreeMap<&'a str, Vec<&Member>> = BTreeMap::new();
+        members.iter().for_each(|m| apps.entry(&m.app).or_default().push(m));
+        for (app, of_app) in apps {
             let lightest = of_app.iter().map(|m| m.weight).min().unwrap_or(0);
             let percent = self.own_rung(app, lightest);
             if percent == 0.0 && of_app.len() > 1 {
@@ -249,78 +266,124 @@ fn limit(share: Share, percent: f64) -> f64 {
     share.total as f64 * percent / 100.0 + ROUNDING
 }
 
-/// Checks who would be out at the same time: those `in_flight` before, and those `admitted` now.
-pub fn check_wave(
-    members: &[Member],
-    in_flight: &BTreeSet<&str>,
-    admitted: &BTreeSet<&str>,
-    budget: &Budget,
-) -> Vec<Finding> {
-    let present: Vec<&Member> = members.iter().filter(|m| m.state != State::Leaving).collect();
+/// Who would be out at the same time.
+#[derive(Debug, Clone, Copy)]
+pub struct Wave<'a> {
+    /// The fleet.
+    pub members: &'a [Member],
+    /// Out before, by this change.
+    pub in_flight: &'a BTreeSet<&'a str>,
+    /// To be let go now.
+    pub admitted: &'a BTreeSet<&'a str>,
+    /// Traffic weight that was let go within the last minute.
+    pub exposed: u64,
+}
+
+/// Checks a wave against the budgets.
+pub fn check_wave(wave: &Wave, budget: &Budget) -> Vec<Finding> {
+    let mut sums = Sums::default();
+    let present = || wave.members.iter().filter(|m| m.state != State::Leaving);
+    present().for_each(|m| sums.count(wave, m));
     let mut findings = Vec::new();
-    let newly = |m: &&Member| {
-        admitted.contains(m.name.as_str()) && m.state == State::Serving && !in_flight.contains(m.name.as_str())
-    };
-    for member in present.iter().copied().filter(newly) {
-        findings.extend(too_many_out(&present, member, in_flight, admitted, budget));
-        findings.extend(two_zones(&present, member, in_flight, admitted));
-        findings.extend(too_much_weight(&present, member, in_flight, admitted, budget));
+    for member in present().filter(|m| wave.begins(m)) {
+        findings.extend(sums.too_many_out(member, budget));
+        findings.extend(sums.two_zones(member));
+        findings.extend(sums.too_much_weight(member, budget));
     }
+    findings.extend(sums.too_much_exposed(wave.exposed, budget));
     findings
 }
 
-fn too_many_out(
-    present: &[&Member],
-    member: &Member,
-    in_flight: &BTreeSet<&str>,
-    admitted: &BTreeSet<&str>,
-    budget: &Budget,
-) -> Option<Finding> {
-    let is_out = |m: &&&Member| {
-        m.state != State::Serving || in_flight.contains(m.name.as_str()) || admitted.contains(m.name.as_str())
-    };
-    let siblings: Vec<&Member> =
-        present.iter().copied().filter(|m| m.app == member.app && m.unit == member.unit).collect();
-    let out = siblings.iter().filter(is_out).count();
-    let allowed = siblings.len() as f64 * budget.max_unavailable_percent / 100.0 + ROUNDING;
-    let detail = || format!("{out} of {} of {} in {} would be out", siblings.len(), member.app, member.unit);
-    (out > 1 && out as f64 > allowed).then(|| Finding { rule: Rule::Availability, detail: detail() })
+impl Wave<'_> {
+    /// It serves, and would not any more.
+    fn begins(&self, member: &Member) -> bool {
+        member.state == State::Serving
+            && self.admitted.contains(&*member.name)
+            && !self.in_flight.contains(&*member.name)
+    }
 }
 
-fn two_zones(
-    present: &[&Member],
-    member: &Member,
-    in_flight: &BTreeSet<&str>,
-    admitted: &BTreeSet<&str>,
-) -> Option<Finding> {
-    let drains = |m: &&&Member| {
-        let begins = admitted.contains(m.name.as_str()) && m.state == State::Serving;
-        m.app == member.app && (begins || in_flight.contains(m.name.as_str()))
-    };
-    let elsewhere = |m: &&Member| (&m.unit, &m.zone) != (&member.unit, &member.zone);
-    let other = present.iter().filter(drains).copied().find(elsewhere)?;
-    let detail = format!("{} would drain in another zone than {}", member.name, other.name);
-    Some(Finding { rule: Rule::Availability, detail })
+/// Instances, and those of them that are out.
+#[derive(Default)]
+struct Out {
+    all: usize,
+    out: usize,
 }
 
-fn too_much_weight(
-    present: &[&Member],
-    member: &Member,
-    in_flight: &BTreeSet<&str>,
-    admitted: &BTreeSet<&str>,
-    budget: &Budget,
-) -> Option<Finding> {
-    let moves = |m: &&&Member| {
-        let begins = admitted.contains(m.name.as_str()) && m.state == State::Serving;
-        begins || in_flight.contains(m.name.as_str())
-    };
-    [None, Some(&member.unit)].into_iter().find_map(|unit| {
-        let here: Vec<&Member> = present.iter().copied().filter(|m| unit.is_none_or(|u| m.unit == *u)).collect();
-        let moving: Vec<u64> = here.iter().filter(moves).map(|m| m.weight).collect();
-        let total: u64 = here.iter().filter(|m| m.in_scope).map(|m| m.weight).sum();
-        let allowed = total as f64 * budget.max_in_flight_percent / 100.0 + ROUNDING;
-        let weight: u64 = moving.iter().sum();
-        let detail = || format!("{weight} of {total} would be in flight in {}", unit.map_or("all", |u| u));
-        (moving.len() > 1 && weight as f64 > allowed).then(|| Finding { rule: Rule::InFlight, detail: detail() })
-    })
+/// Traffic weight in scope, and what of it moves.
+#[derive(Default)]
+struct Moving {
+    total: u64,
+    weight: u64,
+    count: usize,
+}
+
+#[derive(Default)]
+struct Sums<'a> {
+    /// By app and unit.
+    places: HashMap<(&'a str, &'a str), Out>,
+    /// By app: units and zones in which it drains, each with one who does.
+    draining: HashMap<&'a str, BTreeMap<(&'a str, &'a str), &'a str>>,
+    /// By unit, and under `None` in all.
+    units: HashMap<Option<&'a str>, Moving>,
+    begins: Moving,
+}
+
+impl<'a> Sums<'a> {
+    fn count(&mut self, wave: &Wave<'a>, member: &'a Member) {
+        let in_flight = wave.in_flight.contains(&*member.name);
+        let (begins, admitted) = (wave.begins(member), wave.admitted.contains(&*member.name));
+        let place = self.places.entry((&member.app, &member.unit)).or_default();
+        place.all += 1;
+        place.out += usize::from(member.state != State::Serving || in_flight || admitted);
+        let moves = begins || in_flight;
+        if moves {
+            let zones = self.draining.entry(&member.app).or_default();
+            zones.insert((&member.unit, &member.zone), &member.name);
+        }
+        for key in [None, Some(&*member.unit)] {
+            self.units.entry(key).or_default().add(member, moves);
+        }
+        self.begins.add(member, begins);
+    }
+
+    fn too_many_out(&self, member: &Member, budget: &Budget) -> Option<Finding> {
+        let Out { all, out } = self.places.get(&(&*member.app, &*member.unit))?;
+        let allowed = *all as f64 * budget.max_unavailable_percent / 100.0 + ROUNDING;
+        let detail = || format!("{out} of {all} of {} in {} would be out", member.app, member.unit);
+        (*out > 1 && *out as f64 > allowed).then(|| Finding { rule: Rule::Availability, detail: detail() })
+    }
+
+    fn two_zones(&self, member: &Member) -> Option<Finding> {
+        let zones = self.draining.get(&*member.app)?;
+        let (_, other) = zones.iter().find(|(zone, _)| **zone != (&*member.unit, &*member.zone))?;
+        let detail = format!("{} would drain in another zone than {other}", member.name);
+        Some(Finding { rule: Rule::Availability, detail })
+    }
+
+    fn too_much_weight(&self, member: &Member, budget: &Budget) -> Option<Finding> {
+        [None, Some(&*member.unit)].into_iter().find_map(|unit| {
+            let Moving { total, weight, count } = self.units.get(&unit)?;
+            let allowed = *total as f64 * budget.max_in_flight_percent / 100.0 + ROUNDING;
+            let detail = || format!("{weight} of {total} would be in flight in {}", unit.unwrap_or("all"));
+            (*count > 1 && *weight as f64 > allowed).then(|| Finding { rule: Rule::InFlight, detail: detail() })
+        })
+    }
+
+    fn too_much_exposed(&self, before: u64, budget: &Budget) -> Option<Finding> {
+        let Moving { total, weight, count } = &self.begins;
+        let allowed = *total as f64 * budget.max_exposed_percent_per_minute / 100.0 + ROUNDING;
+        let alone = before == 0 && *count == 1;
+        let detail = || format!("{} of {total} would be newly exposed within a minute", before + weight);
+        let much = *count > 0 && !alone && (before + weight) as f64 > allowed;
+        much.then(|| Finding { rule: Rule::Exposure, detail: detail() })
+    }
+}
+
+impl Moving {
+    fn add(&mut self, member: &Member, moves: bool) {
+        self.total += if member.in_scope { member.weight } else { 0 };
+        self.weight += if moves { member.weight } else { 0 };
+        self.count += usize::from(moves);
+    }
 }

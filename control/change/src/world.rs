@@ -1,11 +1,15 @@
 //! What planner, judge and executor know of the fleet: one [`Member`] per instance, read from the store's resources.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::change::Scope;
 use weir_model::instance::{InstancePhase, ManagedBy};
 use weir_model::{App, Instance, Unit};
+
+/// A name that many share: of an app, a unit, a version.
+pub type Name = Arc<str>;
 
 /// Tier of an app that nobody has described: the default of App.
 const UNKNOWN_TIER: u8 = 3;
@@ -14,17 +18,17 @@ const UNKNOWN_TIER: u8 = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// Its app.
-    pub app: String,
+    pub app: Name,
     /// Its unit.
-    pub unit: String,
+    pub unit: Name,
     /// Its zone within the unit.
-    pub zone: String,
+    pub zone: Name,
     /// Its technology stack.
-    pub stack: String,
+    pub stack: Name,
     /// Its group.
-    pub group: String,
+    pub group: Name,
     /// Importance of its app, 1 (most) to 4.
     pub tier: u8,
     /// Its unit is a canary unit.
@@ -34,19 +38,19 @@ pub struct Member {
     /// The change may touch it: the scope matches, Weir runs it, and it is not on its way out.
     pub in_scope: bool,
     /// Version its spec wants.
-    pub wanted: String,
+    pub wanted: Name,
     /// Version its proxy reports.
-    pub running: String,
+    pub running: Name,
     /// How it is.
     pub state: State,
     /// Its proxy's start-up self-check passed.
     pub checked: bool,
     /// What it says of itself.
-    pub message: String,
+    pub message: Name,
     /// Since when it is in its phase.
     pub since: Option<Timestamp>,
     /// The Workload it belongs to.
-    pub workload: Option<String>,
+    pub workload: Option<Name>,
 }
 
 /// How an instance is.
@@ -90,7 +94,7 @@ impl Member {
 
     /// It serves `version`, and its proxy found itself healthy.
     pub fn serves(&self, version: &str) -> bool {
-        self.state == State::Serving && self.wanted == version && self.running == version && self.checked
+        self.state == State::Serving && &*self.wanted == version && &*self.running == version && self.checked
     }
 }
 
@@ -98,38 +102,55 @@ impl Member {
 pub fn members(instances: &[Instance], apps: &[App], units: &[Unit], scope: &Scope) -> Vec<Member> {
     let tiers: HashMap<&str, u8> = apps.iter().map(|app| (app.name(), app.spec.tier)).collect();
     let canaries: HashMap<&str, bool> = units.iter().map(|unit| (unit.name(), unit.spec.canary)).collect();
-    let read = |instance: &Instance| {
+    let mut names = Names::default();
+    let mut read = |instance: &Instance| {
         let tier = tiers.get(instance.spec.app.as_str()).copied().unwrap_or(UNKNOWN_TIER);
         let canary = canaries.get(instance.spec.unit.as_str()).copied().unwrap_or(false);
-        member(instance, tier, canary, scope)
+        member(instance, tier, canary, scope, &mut names)
     };
-    let sorted: BTreeMap<&str, Member> = instances.iter().map(|i| (i.name(), read(i))).collect();
-    sorted.into_values().collect()
+    let mut members: Vec<Member> = instances.iter().map(&mut read).collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    members
 }
 
-fn member(instance: &Instance, tier: u8, canary: bool, scope: &Scope) -> Member {
+/// Names that many share, each kept once.
+#[derive(Debug, Default)]
+struct Names(HashSet<Name>);
+
+impl Names {
+    fn shared(&mut self, name: &str) -> Name {
+        if let Some(known) = self.0.get(name) {
+            return known.clone();
+        }
+        let name = Name::from(name);
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+fn member(instance: &Instance, tier: u8, canary: bool, scope: &Scope, names: &mut Names) -> Member {
     let (spec, status) = (&instance.spec, &instance.status);
     let state = state(instance);
     let ours = spec.managed_by == ManagedBy::Weir && state != State::Leaving;
     let wanted = if spec.proxy_version.is_empty() { &status.proxy_version } else { &spec.proxy_version };
     Member {
-        name: instance.name().to_owned(),
-        app: spec.app.clone(),
-        unit: spec.unit.clone(),
-        zone: spec.zone.clone(),
-        stack: spec.stack.clone(),
-        group: spec.group.clone(),
+        name: instance.name().into(),
+        app: names.shared(&spec.app),
+        unit: names.shared(&spec.unit),
+        zone: names.shared(&spec.zone),
+        stack: names.shared(&spec.stack),
+        group: names.shared(&spec.group),
         tier,
         canary,
         weight: u64::from(spec.weight),
         in_scope: ours && scope.matches(spec, &instance.metadata.labels),
-        wanted: wanted.clone(),
-        running: status.proxy_version.clone(),
+        wanted: names.shared(wanted),
+        running: names.shared(&status.proxy_version),
         state,
         checked: status.self_check.as_ref().is_some_and(|check| check.passed),
-        message: status.message.clone(),
+        message: names.shared(&status.message),
         since: status.phase_since,
-        workload: spec.workload.clone(),
+        workload: spec.workload.as_deref().map(|workload| names.shared(workload)),
     }
 }
 

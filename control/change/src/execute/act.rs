@@ -43,9 +43,9 @@ fn writes(change: &Change, world: &World) -> Vec<Write> {
 /// Instances of `batch` that were let go, are not back, and still belong to the change.
 fn due<'a>(change: &'a Change, batch: &'a Batch, world: &'a World) -> impl Iterator<Item = &'a Member> {
     let due = |m: &&Member| {
-        batch.started.contains_key(&m.name)
-            && !batch.done.contains_key(&m.name)
-            && !change.status.left.contains_key(&m.name)
+        batch.started.contains_key(&*m.name)
+            && !batch.done.contains_key(&*m.name)
+            && !change.status.left.contains_key(&*m.name)
     };
     world.members.iter().filter(due)
 }
@@ -55,20 +55,20 @@ fn forward(change: &Change, world: &World) -> Vec<Write> {
     let Some(batch) = change.status.batches.iter().find(changing) else { return Vec::new() };
     let target = change.spec.target();
     let write = |m: &Member| Write {
-        instance: m.name.clone(),
-        from: vec![change.status.previous.get(&m.name).cloned().unwrap_or_default(), String::new()],
+        instance: m.name.to_string(),
+        from: vec![change.status.previous.get(&*m.name).cloned().unwrap_or_default(), String::new()],
         to: target.to_owned(),
         reason: format!("{} batch {}: proxy {target}", change.key(), batch.number),
     };
-    due(change, batch, world).filter(|m| m.wanted != target).map(write).collect()
+    due(change, batch, world).filter(|m| &*m.wanted != target).map(write).collect()
 }
 
 fn back(change: &Change, world: &World) -> Vec<Write> {
     let Some(rollback) = &change.status.rollback else { return Vec::new() };
     let write = |m: &Member| {
-        let previous = change.status.previous.get(&m.name).filter(|p| **p != m.wanted)?;
+        let previous = change.status.previous.get(&*m.name).filter(|p| p.as_str() != &*m.wanted)?;
         Some(Write {
-            instance: m.name.clone(),
+            instance: m.name.to_string(),
             from: vec![change.spec.target().to_owned()],
             to: previous.clone(),
             reason: format!("{} rolls back: proxy {previous}", change.key()),

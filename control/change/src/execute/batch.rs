@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, Level, Outcome, Verdict};
+use jiff::{SignedDuration, Timestamp};
+use weir_model::change::{Batch, BatchPhase, BlockReason, Budget, ChangePhase, Level, Outcome, Verdict};
 
 use super::step::Walk;
-use crate::check::check_wave;
+use crate::check::{Wave, check_wave};
 use crate::judge::{self, Group, Question, Treated};
 use crate::plan::{self, waves};
-use crate::world::{Member, State};
+use crate::world::{Member, Name, State};
 
+/// Over how long newly exposed traffic weight is counted.
+const EXPOSURE: SignedDuration = SignedDuration::from_secs(waves::EXPOSURE_SECONDS as i64);
 /// An instance that was back and does not serve for so long (seconds), or its own timeout if that is shorter, is dead.
 const LOST_SECONDS: u64 = 60;
 /// Without a look for longer than this (seconds), nobody was there to see whether an instance serves.
@@ -69,10 +71,10 @@ impl<'a> Walk<'a> {
         let gone = || Some(Parting::Left("it is gone or being stopped".to_owned()));
         let Some(member) = self.by_name.get(name).filter(|m| m.state != State::Leaving) else { return gone() };
         let started = self.batch(index).started.contains_key(name);
-        let previous = self.status.previous.get(name).is_some_and(|p| *p == member.wanted);
+        let previous = self.status.previous.get(name).is_some_and(|p| **p == *member.wanted);
         let expected = match (started, self.batch(index).done.contains_key(name)) {
-            (true, true) => member.wanted == self.target(),
-            (true, false) => previous || member.wanted == self.target(),
+            (true, true) => &*member.wanted == self.target(),
+            (true, false) => previous || &*member.wanted == self.target(),
             (false, _) => previous,
         };
         if !expected {
@@ -112,8 +114,8 @@ impl<'a> Walk<'a> {
         let ours = batch.started.iter().filter(|(name, _)| !self.status.left.contains_key(*name));
         ours.filter_map(|(name, started)| Some((*self.by_name.get(name.as_str())?, *started))).find_map(
             |(member, started)| {
-                let back = batch.done.contains_key(&member.name);
-                self.failed(member, started, back).or_else(|| self.died(member, *batch.lost.get(&member.name)?))
+                let back = batch.done.contains_key(&*member.name);
+                self.failed(member, started, back).or_else(|| self.died(member, *batch.lost.get(&*member.name)?))
             },
         )
     }
@@ -150,7 +152,7 @@ impl<'a> Walk<'a> {
             Ok(names) => {
                 let now = self.now;
                 self.status.waiting_since = None;
-                self.batch_mut(index).started.extend(names.into_iter().map(|name| (name, now)));
+                self.batch_mut(index).started.extend(names.into_iter().map(|name| (name.to_string(), now)));
             }
             Err(findings) => self.unsafe_plan(&findings),
         }
@@ -174,7 +176,7 @@ impl<'a> Walk<'a> {
             return self.wait(message, super::step::LOOK);
         }
         let out = |m: &&Member| m.state != State::Serving && m.state != State::Leaving && m.app == first.app;
-        let out: Vec<&str> = self.world.members.iter().filter(out).map(|m| m.name.as_str()).take(3).collect();
+        let out: Vec<&str> = self.world.members.iter().filter(out).map(|m| &*m.name).take(3).collect();
         let message =
             format!("batch {number}: {count} instances wait for others of their app to serve: {}", out.join(", "));
         self.wait_for_health(message);
@@ -186,7 +188,7 @@ impl<'a> Walk<'a> {
         &self,
         batch: &Batch,
         passed_over: Option<&BTreeSet<&str>>,
-    ) -> Result<Vec<String>, Vec<crate::check::Finding>> {
+    ) -> Result<Vec<Name>, Vec<crate::check::Finding>> {
         let ours = |name: &&String| !self.status.left.contains_key(*name);
         let waiting: Vec<&str> = batch
             .instances
@@ -201,24 +203,40 @@ impl<'a> Walk<'a> {
         if let Some(passed_over) = passed_over {
             in_flight.retain(|name| !passed_over.contains(name));
             let counts = |m: &Member| {
-                let name = m.name.as_str();
+                let name = &*m.name;
                 m.state == State::Serving && !passed_over.contains(name)
                     || in_flight.contains(name)
                     || waiting.contains(&name)
             };
             members.to_mut().retain(counts);
         }
+        let (budget, exposed) = self.exposure(passed_over.is_some());
         let request = waves::Request {
             members: &members,
             waiting: &waiting,
             in_flight: &in_flight,
-            budget: &self.change.spec.budget,
+            exposed,
+            budget: &budget,
             freezes: &freezes,
         };
         let names = waves::admit(&request, self.now);
-        let newly: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        let findings = check_wave(&members, &in_flight, &newly, &self.change.spec.budget);
+        let newly: BTreeSet<&str> = names.iter().map(|n| &**n).collect();
+        let wave = Wave { members: &members, in_flight: &in_flight, admitted: &newly, exposed };
+        let findings = check_wave(&wave, &budget);
         if findings.is_empty() { Ok(names) } else { Err(findings) }
+    }
+
+    /// The budget that holds now, and the traffic weight let go within the last minute. A roll-back exposes nobody to
+    /// anything new.
+    fn exposure(&self, back: bool) -> (Budget, u64) {
+        let budget = self.change.spec.budget.clone();
+        if back {
+            return (Budget { max_exposed_percent_per_minute: 100.0, ..budget }, 0);
+        }
+        let since = self.now.checked_sub(EXPOSURE).unwrap_or(Timestamp::MIN);
+        let recent = self.status.batches.iter().rev().flat_map(|b| b.started.iter()).filter(|(_, at)| **at > since);
+        let members = recent.filter_map(|(name, _)| self.by_name.get(name.as_str()));
+        (budget, members.map(|m| m.weight).sum())
     }
 
     /// Everyone that this change has let go, either way, and that is not back.
@@ -232,7 +250,7 @@ impl<'a> Walk<'a> {
             .flat_map(|batch| batch.started.keys().filter(|name| !batch.done.contains_key(*name)));
         let returned = |name: &String| rollback.is_some_and(|r| r.done.contains_key(name));
         let ours = out.filter(|name| !returned(name) && !self.status.left.contains_key(*name));
-        ours.filter_map(|name| self.by_name.get(name.as_str()).map(|m| m.name.as_str())).collect()
+        ours.filter_map(|name| self.by_name.get(name.as_str()).map(|m| &*m.name)).collect()
     }
 
     fn bake_when_complete(&mut self, index: usize) {
@@ -361,33 +379,29 @@ impl<'a> Walk<'a> {
     /// the number of comparisons does not move while instances come back.
     fn groups(&self, index: usize) -> Vec<Group> {
         let batch = self.batch(index);
-        let in_flight = self.in_flight();
-        let mut groups: BTreeMap<Stratum<'_>, Group> = BTreeMap::new();
+        let mut groups: BTreeMap<Stratum<'a>, Group> = BTreeMap::new();
         for name in batch.instances.iter().filter(|n| !self.status.left.contains_key(*n)) {
             let Some(member) = self.by_name.get(name.as_str()) else { continue };
-            let group = groups.entry(stratum(member)).or_insert_with(|| self.group(member, &in_flight));
+            let group = groups.entry(stratum(member)).or_insert_with(|| group(member));
             if let (Some(started), Some(done)) = (batch.started.get(name), batch.done.get(name)) {
                 group.treated.push(Treated { name: name.clone(), started: *started, done: *done });
             }
         }
+        self.find_controls(&mut groups);
         groups.into_values().collect()
     }
 
-    fn group(&self, like: &Member, in_flight: &BTreeSet<&str>) -> Group {
+    /// Unchanged instances of the same strata, in one pass over the fleet.
+    fn find_controls(&self, groups: &mut BTreeMap<Stratum<'a>, Group>) {
+        let (target, in_flight) = (self.target(), self.in_flight());
         let unchanged = |m: &&Member| {
-            stratum(m) == stratum(like)
-                && m.state == State::Serving
-                && m.wanted == m.running
-                && m.wanted != self.target()
-                && !in_flight.contains(m.name.as_str())
+            m.state == State::Serving && m.wanted == m.running && &*m.wanted != target && !in_flight.contains(&*m.name)
         };
-        let control = self.world.members.iter().filter(unchanged).map(|m| m.name.clone()).collect();
-        let named = |n: &str| if n.is_empty() { "-".to_owned() } else { n.to_owned() };
-        let mut words = format!("app={} unit={} stack={}", like.app, named(&like.unit), named(&like.stack));
-        if !like.group.is_empty() {
-            words += &format!(" group={}", like.group);
+        for member in self.world.members.iter().filter(unchanged) {
+            if let Some(group) = groups.get_mut(&stratum(member)) {
+                group.control.push(member.name.to_string());
+            }
         }
-        Group { stratum: words, treated: Vec::new(), control }
     }
 
     fn pass_batch(&mut self, index: usize, reason: String) {
@@ -440,6 +454,15 @@ enum Parting {
 }
 
 type Stratum<'m> = (&'m str, &'m str, &'m str, &'m str);
+
+fn group(like: &Member) -> Group {
+    let named = |n: &str| if n.is_empty() { "-".to_owned() } else { n.to_owned() };
+    let mut words = format!("app={} unit={} stack={}", like.app, named(&like.unit), named(&like.stack));
+    if !like.group.is_empty() {
+        words += &format!(" group={}", like.group);
+    }
+    Group { stratum: words, treated: Vec::new(), control: Vec::new() }
+}
 
 fn stratum(member: &Member) -> Stratum<'_> {
     (&member.app, &member.unit, &member.stack, &member.group)

@@ -74,7 +74,7 @@ fn unsettled(members: &[Member], workloads: &[Workload], target: &str) -> Vec<St
         members.retain(|m| m.state != crate::world::State::Leaving);
         w.spec.proxy_version != target
             && !members.is_empty()
-            && members.iter().all(|m| m.in_scope && m.wanted == target)
+            && members.iter().all(|m| m.in_scope && &*m.wanted == target)
     };
     workloads.iter().filter(stale).map(|w| w.name().to_owned()).collect()
 }

@@ -13,7 +13,7 @@ use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase};
 
 use super::step::{LOOK, Walk};
 use crate::plan;
-use crate::world::{Member, State};
+use crate::world::{Member, Name, State};
 
 impl Walk<'_> {
     pub(super) fn drive_rollback(&mut self) {
@@ -46,8 +46,8 @@ impl Walk<'_> {
         let Some(member) = self.by_name.get(name).filter(|m| m.state != State::Leaving) else {
             return Some("it is gone or being stopped".into());
         };
-        let previous = self.status.previous.get(name).is_some_and(|p| *p == member.wanted);
-        let ours = previous || member.wanted == self.target();
+        let previous = self.status.previous.get(name).is_some_and(|p| **p == *member.wanted);
+        let ours = previous || &*member.wanted == self.target();
         (!ours).then(|| format!("somebody else wants proxy {} there", member.wanted))
     }
 
@@ -69,7 +69,7 @@ impl Walk<'_> {
         let pending = batch.started.iter().filter(|(name, _)| !batch.done.contains_key(*name));
         let ours = pending.filter(|(name, _)| !self.status.left.contains_key(*name));
         ours.filter_map(|(name, started)| Some((*self.by_name.get(name.as_str())?, *started)))
-            .filter_map(|(member, started)| Some((member.name.clone(), self.stuck(member, started)?)))
+            .filter_map(|(member, started)| Some((member.name.to_string(), self.stuck(member, started)?)))
             .collect()
     }
 
@@ -86,10 +86,10 @@ impl Walk<'_> {
         })
     }
 
-    fn return_more(&mut self, names: Vec<String>, stuck: &BTreeMap<String, String>) {
+    fn return_more(&mut self, names: Vec<Name>, stuck: &BTreeMap<String, String>) {
         let now = self.now;
         let Some(rollback) = &mut self.status.rollback else { return };
-        rollback.batch.started.extend(names.into_iter().map(|name| (name, now)));
+        rollback.batch.started.extend(names.into_iter().map(|name| (name.to_string(), now)));
         let left: BTreeSet<&String> = self.status.left.keys().collect();
         let ours = || rollback.batch.instances.iter().filter(|n| !left.contains(n));
         let (total, done) = (ours().count(), ours().filter(|n| rollback.batch.done.contains_key(*n)).count());

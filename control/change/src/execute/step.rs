@@ -1,6 +1,6 @@
 //! The next step of a change: its status after it, and what to say about it. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use weir_store::observed::Telemetry;
 use super::World;
 use crate::check::{Finding, check};
 use crate::plan::{self, Input, Past, Plan, Planned, Wait};
-use crate::world::Member;
+use crate::world::{Member, Name};
 
 /// Between two looks while something moves or is watched.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub fn step(change: &Change, world: &World, telemetry: &Telemetry, now: Timestam
         world,
         telemetry,
         now,
-        by_name: world.members.iter().map(|m| (m.name.as_str(), m)).collect(),
+        by_name: world.members.iter().map(|m| (&*m.name, m)).collect(),
         status: change.status.clone(),
         notes: Vec::new(),
         settle: Vec::new(),
@@ -243,8 +243,12 @@ impl<'a> Walk<'a> {
     /// What passed batches have changed, and who has left.
     fn past(&self) -> Past {
         let passed = self.status.batches.iter().filter(|b| b.phase == BatchPhase::Passed);
-        let left: BTreeSet<String> = self.status.left.keys().cloned().collect();
-        let changed = passed.flat_map(|b| b.done.keys()).filter(|name| !left.contains(*name)).cloned().collect();
+        let left: HashSet<Name> = self.status.left.keys().map(|n| n.as_str().into()).collect();
+        let changed = passed
+            .flat_map(|b| b.done.keys())
+            .filter(|name| !left.contains(name.as_str()))
+            .map(|n| n.as_str().into())
+            .collect();
         Past { changed, left }
     }
 
@@ -281,7 +285,7 @@ impl<'a> Walk<'a> {
     /// Shows the batches to come; keeps what is shown while the same instances are in them.
     fn forecast(&mut self, plan: &Plan) {
         let shown = self.status.batches.iter().filter(|b| b.phase == BatchPhase::Waiting).map(|b| &b.instances);
-        if shown.eq(plan.batches.iter().map(|b| &b.instances)) {
+        if same(shown, plan.batches.iter().map(|b| &b.instances)) {
             return;
         }
         self.status.batches.retain(|b| b.phase != BatchPhase::Waiting);
@@ -304,8 +308,8 @@ impl<'a> Walk<'a> {
         self.status.started_at.get_or_insert(self.now);
         self.status.waiting_since = None;
         for name in &planned.instances {
-            let Some(member) = self.by_name.get(name.as_str()) else { continue };
-            self.status.previous.entry(name.clone()).or_insert_with(|| member.wanted.clone());
+            let Some(member) = self.by_name.get(&**name) else { continue };
+            self.status.previous.entry(name.to_string()).or_insert_with(|| member.wanted.to_string());
         }
         let batch = &mut self.status.batches[index];
         *batch = Batch { phase: BatchPhase::Changing, started_at: Some(self.now), ..waiting(batch.number, planned) };
@@ -346,7 +350,7 @@ impl<'a> Walk<'a> {
         self.status.waiting_since = None;
         let until = plan.batches.first().map(|b| format!(", until {}", b.start)).unwrap_or_default();
         let reason = plan.deferred.iter().find_map(|d| match &d.wait {
-            Wait::Window { reason, .. } => Some(reason.as_str()),
+            Wait::Window { reason, .. } => Some(&**reason),
             Wait::Health(_) => None,
         });
         let reason = reason.unwrap_or_default();
@@ -400,7 +404,7 @@ impl<'a> Walk<'a> {
             None => {
                 let scope = || self.world.members.iter().filter(|m| m.in_scope);
                 let target = self.target();
-                (scope().count(), scope().filter(|m| m.wanted == target && m.running == target).count())
+                (scope().count(), scope().filter(|m| &*m.wanted == target && &*m.running == target).count())
             }
         };
         let batches = || self.status.batches.iter();
@@ -414,11 +418,17 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// True if both are batches of the same instances.
+fn same<'p>(shown: impl Iterator<Item = &'p Vec<String>>, plan: impl Iterator<Item = &'p Vec<Name>>) -> bool {
+    let plain = |batch: &'p Vec<Name>| batch.iter().map(|name| &**name).collect::<Vec<&str>>();
+    shown.map(|batch| batch.iter().map(String::as_str).collect::<Vec<&str>>()).eq(plan.map(plain))
+}
+
 fn waiting(number: u32, planned: &Planned) -> Batch {
     Batch {
         number,
         rung: planned.rung as u32,
-        instances: planned.instances.clone(),
+        instances: planned.instances.iter().map(ToString::to_string).collect(),
         why: planned.why.clone(),
         forecast_start: Some(planned.start),
         forecast_end: Some(planned.end),

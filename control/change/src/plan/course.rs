@@ -1,199 +1,208 @@
 //! The state of planning: who is left, and how far the scope and each app have climbed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
 use jiff::Timestamp;
-use weir_model::FreezeSpec;
 
+use super::calendar::Calendar;
 use super::climb::{Climb, Room};
-use super::{Deferred, Input, Planned, Wait, later, waves, why, window};
-use crate::world::{Member, State};
+use super::index::{Index, Spot, Standing};
+use super::{Deferred, Input, Planned, Wait, later, waves, why};
+use crate::world::State;
 
 pub(super) struct Course<'a> {
     input: &'a Input<'a>,
+    index: Index<'a>,
+    calendar: Calendar<'a>,
     /// Those left to change, in the order in which they go.
-    open: Vec<Candidate<'a>>,
+    open: Vec<Candidate>,
     all: Climb,
-    apps: HashMap<&'a str, Climb>,
-    proven: BTreeSet<(&'a str, &'a str, u8)>,
-    /// Instances of an app in a unit, whoever runs them: what "only one" refers to.
-    sizes: HashMap<(&'a str, &'a str), usize>,
+    apps: Vec<Climb>,
+    /// Strata from which a batch has taken an instance.
+    proven: Vec<bool>,
 }
 
+/// What choosing needs of an instance, close together in memory: every batch passes over all that are left.
 #[derive(Clone, Copy)]
-pub(super) struct Candidate<'a> {
-    pub member: &'a Member,
-    /// Position among its app's instances in its unit, so that apps take turns.
-    turn: usize,
-    unit_weight: u64,
+struct Candidate {
+    spot: u32,
+    app: u32,
+    place: u32,
+    stratum: u32,
+    weight: u64,
 }
 
 impl<'a> Course<'a> {
     pub fn new(input: &'a Input<'a>) -> Course<'a> {
-        let mut course = Course {
-            input,
-            open: Vec::new(),
-            all: Climb::default(),
-            apps: HashMap::new(),
-            proven: BTreeSet::new(),
-            sizes: HashMap::new(),
-        };
+        let index = Index::new(input);
+        let calendar = Calendar::new(input.freezes, &index.places);
+        let (apps, proven) = (vec![Climb::default(); index.apps], vec![false; index.strata]);
+        let mut course = Course { input, open: order(&index), index, calendar, all: Climb::default(), apps, proven };
         course.read();
-        let mut open = std::mem::take(&mut course.open);
-        open.sort_by_key(|c| {
-            let m = c.member;
-            let alone = course.sizes[&(m.app.as_str(), m.unit.as_str())] == 1;
-            let importance = (alone, !m.canary, u8::MAX - m.tier, c.unit_weight, c.turn);
-            (importance, m.app.as_str(), m.unit.as_str(), m.zone.as_str(), m.name.as_str())
-        });
-        course.open = open;
         course
     }
 
-    /// Sorts the fleet into changed, left to change, and not concerned.
+    /// Notes how far the scope and each app are.
     fn read(&mut self) {
-        let changed = |m: &Member| self.input.past.changed.contains(&m.name);
-        let mut concerned: Vec<&Member> =
-            self.input.members.iter().filter(|m| m.in_scope && (changed(m) || is_left(self.input, m))).collect();
-        concerned.sort_by_key(|m| (m.cell(), m.name.as_str()));
-        let mut unit_weights: HashMap<&str, u64> = HashMap::new();
-        concerned.iter().for_each(|m| *unit_weights.entry(&m.unit).or_default() += m.weight);
-        let mut turns: HashMap<(&str, &str), usize> = HashMap::new();
-        for member in concerned {
-            let turn = turns.entry((&member.app, &member.unit)).or_default();
-            self.place(Candidate { member, turn: *turn, unit_weight: unit_weights[member.unit.as_str()] });
-            *turn += 1;
-        }
-        self.input.members.iter().for_each(|m| *self.sizes.entry((&m.app, &m.unit)).or_default() += 1);
-    }
-
-    fn place(&mut self, candidate: Candidate<'a>) {
-        let member = candidate.member;
-        self.all.total += member.weight;
-        self.apps.entry(&member.app).or_default().total += member.weight;
-        if self.input.past.changed.contains(&member.name) {
-            self.climb(member);
-        } else if member.state == State::Serving {
-            self.open.push(candidate);
+        for at in 0..self.index.spots.len() {
+            let spot = self.index.spots[at];
+            if spot.standing != Standing::Apart {
+                self.all.total += spot.member.weight;
+                self.apps[spot.app as usize].total += spot.member.weight;
+            }
+            if spot.standing == Standing::Changed {
+                self.climb(spot.app, spot.stratum, spot.member.weight);
+            }
         }
     }
 
-    fn climb(&mut self, member: &'a Member) {
-        self.all.add(member.weight);
-        self.apps.entry(&member.app).or_default().add(member.weight);
-        self.proven.insert(member.stratum());
+    fn climb(&mut self, app: u32, stratum: u32, weight: u64) {
+        self.all.add(weight);
+        self.apps[app as usize].add(weight);
+        self.proven[stratum as usize] = true;
+    }
+
+    fn spot(&self, candidate: &Candidate) -> &Spot<'a> {
+        &self.index.spots[candidate.spot as usize]
     }
 
     /// Who has to wait at `now`, and for what.
     pub fn deferred(&self, now: Timestamp) -> Vec<Deferred> {
-        let wait = |m: &Member| {
-            if let Some(freeze) = window(self.input.freezes, m, now) {
-                return Some(Wait::Window { reason: freeze.reason.clone(), until: freeze.until });
-            }
-            let unwell = m.state != State::Serving;
-            unwell.then(|| Wait::Health(format!("it {} {}", m.state.words(), m.message).trim_end().to_owned()))
+        let wait = |s: &Spot<'a>| {
+            let unwell = s.member.state != State::Serving;
+            let health = || format!("it {} {}", s.member.state.words(), s.member.message).trim_end().to_owned();
+            self.shut(s, now).or_else(|| unwell.then(|| Wait::Health(health())))
         };
-        let left = self.input.members.iter().filter(|m| m.in_scope && is_left(self.input, m));
-        left.filter_map(|m| Some(Deferred { instance: m.name.clone(), wait: wait(m)? })).collect()
+        let left = self.index.spots.iter().filter(|s| s.standing == Standing::Left);
+        left.filter_map(|s| Some(Deferred { instance: s.member.name.clone(), wait: wait(s)? })).collect()
     }
 
     /// Those whose window shuts before their turn has come and is not known to open again.
     pub fn left_over(&self, at: Timestamp) -> Vec<Deferred> {
-        let wait = |m: &Member| {
-            let freeze = window(self.input.freezes, m, at)?;
-            Some(Wait::Window { reason: freeze.reason.clone(), until: freeze.until })
-        };
-        let deferred = |m: &Member| Some(Deferred { instance: m.name.clone(), wait: wait(m)? });
-        self.open.iter().filter_map(|c| deferred(c.member)).collect()
+        let deferred = |s: &Spot<'a>| Some(Deferred { instance: s.member.name.clone(), wait: self.shut(s, at)? });
+        self.open.iter().filter_map(|c| deferred(self.spot(c))).collect()
     }
 
-    /// Those that may change at `at`, in the order in which they go.
-    pub fn free(&self, at: Timestamp) -> Vec<Candidate<'a>> {
-        let mut shut: HashMap<(&str, &str), bool> = HashMap::new();
-        let mut is_free = |m: &'a Member| {
-            let shut = shut.entry((&m.app, &m.unit)).or_insert_with(|| window(self.input.freezes, m, at).is_some());
-            !*shut
-        };
-        self.open.iter().filter(|c| is_free(c.member)).copied().collect()
+    fn shut(&self, spot: &Spot<'a>, at: Timestamp) -> Option<Wait> {
+        let freeze = self.calendar.window(spot.place, &self.index.places[spot.place as usize], at)?;
+        Some(Wait::Window { reason: freeze.reason.as_str().into(), until: freeze.until })
     }
 
     /// The next moment after `at` at which a window ends that concerns those left.
     pub fn opens_after(&self, at: Timestamp) -> Option<Timestamp> {
-        let cells: BTreeSet<(&str, &str)> =
-            self.open.iter().map(|c| (c.member.app.as_str(), c.member.unit.as_str())).collect();
-        let shut = |f: &&FreezeSpec| cells.iter().any(|(app, unit)| f.forbids(app, unit, at));
-        let ends = self.input.freezes.iter().filter(shut);
-        ends.filter_map(|f| f.until).filter(|until| *until > at).min()
+        let mut asked = vec![false; self.index.places.len()];
+        let fresh = |c: &&Candidate| !std::mem::replace(&mut asked[c.place as usize], true);
+        let places = self.open.iter().filter(fresh).map(|c| c.place);
+        places.filter_map(|p| self.calendar.opens(p, &self.index.places[p as usize], at)).min()
     }
 
-    /// Fills the next batch from those that are free.
-    pub fn next_batch(&mut self, free: &[Candidate<'a>], at: Timestamp) -> Planned {
-        let lightest = free.iter().map(|c| c.member.weight).min().unwrap_or_default();
-        let room = self.all.room(self.input.ladder, lightest);
-        let picked = self.pick(free, room);
-        let why = why::batch(&why::Facts {
-            percent: self.input.ladder[room.rung].percent,
-            picked: &picked,
-            unproven: |m: &Member| !self.proven.contains(&m.stratum()),
-            only_one: |m: &Member| self.sizes.get(&(m.app.as_str(), m.unit.as_str())) == Some(&1),
-        });
-        let seconds = waves::forecast(&picked, self.input.members, self.input.budget, self.all.total)
-            * self.input.pace_seconds
-            + self.input.ladder[room.rung].bake_seconds;
+    /// Fills the next batch from those whose window is open at `at`; `None`: there is nobody.
+    pub fn next_batch(&mut self, at: Timestamp) -> Option<Planned> {
+        let shut = self.calendar.shut(&self.index.places, at);
+        let is_free = |c: &&Candidate| shut.as_ref().is_none_or(|shut| !shut[c.place as usize]);
+        let (lightest, of_apps) = self.lightest(self.open.iter().filter(is_free));
+        let ladder = self.input.ladder;
+        let room = self.all.room(ladder, lightest?);
+        let rooms = self.apps.iter().zip(of_apps).map(|(climb, lightest)| climb.room(ladder, lightest)).collect();
+        let touched = vec![false; self.index.strata];
+        let mut picker = Picker { proven: &self.proven, room, rooms, touched, picked: Vec::new(), lightest: lightest? };
+        picker.pick(self.open.iter().filter(is_free));
+        let picked = picker.picked;
+        let planned = self.planned(&picked, room.rung, at);
         self.take(&picked);
-        let instances = picked.iter().map(|m| m.name.clone()).collect();
-        Planned { rung: room.rung, instances, why, start: at, end: later(at, seconds.max(1)) }
+        Some(planned)
     }
 
-    fn pick(&self, free: &[Candidate<'a>], room: Room) -> Vec<&'a Member> {
-        let mut picker = Picker { course: self, room, rooms: self.app_rooms(free), touched: BTreeSet::new() };
-        let (first, rest): (Vec<_>, Vec<_>) =
-            free.iter().map(|c| c.member).partition(|m| !self.proven.contains(&m.stratum()));
-        first.into_iter().chain(rest).filter(|m| picker.takes(m)).collect()
-    }
-
-    fn app_rooms(&self, free: &[Candidate<'a>]) -> BTreeMap<&'a str, Room> {
-        let mut lightest: BTreeMap<&'a str, u64> = BTreeMap::new();
+    /// The least weight of all, and of each app.
+    fn lightest<'c>(&self, free: impl Iterator<Item = &'c Candidate>) -> (Option<u64>, Vec<u64>) {
+        let mut of_apps = vec![u64::MAX; self.apps.len()];
+        let mut of_all = None;
         for candidate in free {
-            let weight = lightest.entry(&candidate.member.app).or_insert(u64::MAX);
-            *weight = (*weight).min(candidate.member.weight);
+            let of_app = &mut of_apps[candidate.app as usize];
+            *of_app = candidate.weight.min(*of_app);
+            of_all = Some(of_all.map_or(candidate.weight, |least: u64| least.min(candidate.weight)));
         }
-        lightest.into_iter().map(|(app, weight)| (app, self.apps[app].room(self.input.ladder, weight))).collect()
+        (of_all, of_apps)
     }
 
-    fn take(&mut self, picked: &[&'a Member]) {
-        picked.iter().for_each(|m| self.climb(m));
-        let taken: BTreeSet<&str> = picked.iter().map(|m| m.name.as_str()).collect();
-        self.open.retain(|c| !taken.contains(c.member.name.as_str()));
+    fn planned(&self, picked: &[Candidate], rung: usize, at: Timestamp) -> Planned {
+        let spots: Vec<&Spot> = picked.iter().map(|c| self.spot(c)).collect();
+        let why = why::batch(&why::Facts {
+            percent: self.input.ladder[rung].percent,
+            picked: &spots,
+            unproven: |s: &Spot| !self.proven[s.stratum as usize],
+            only_one: |s: &Spot| self.index.places[s.place as usize].size == 1,
+        });
+        let moves = waves::forecast(&spots, &self.index.places, self.input, self.all.total);
+        let seconds = moves.saturating_add(self.input.ladder[rung].bake_seconds);
+        let instances = spots.iter().map(|s| s.member.name.clone()).collect();
+        Planned { rung, instances, why, start: at, end: later(at, seconds.max(1)) }
+    }
+
+    fn take(&mut self, picked: &[Candidate]) {
+        let mut taken = vec![false; self.index.spots.len()];
+        for candidate in picked {
+            taken[candidate.spot as usize] = true;
+            self.climb(candidate.app, candidate.stratum, candidate.weight);
+        }
+        self.open.retain(|c| !taken[c.spot as usize]);
     }
 }
 
-/// True if `member` still has to change.
-fn is_left(input: &Input, member: &Member) -> bool {
-    let past = input.past;
-    member.wanted != input.target && !past.changed.contains(&member.name) && !past.left.contains(&member.name)
+/// Those that can go, in the order in which they go: first those that can be compared with another instance of their
+/// app in their unit; then canary units, the least important tier, the unit with the least traffic, and apps in turn.
+fn order(index: &Index) -> Vec<Candidate> {
+    let mut weights = vec![0; index.units];
+    let concerned = || index.spots.iter().filter(|s| s.standing != Standing::Apart);
+    concerned().for_each(|s| weights[s.unit as usize] += s.member.weight);
+    let mut turns = vec![0_u32; index.places.len()];
+    let mut keyed = Vec::with_capacity(index.spots.len());
+    for (number, spot) in (0_u32..).zip(&index.spots).filter(|(_, s)| s.standing != Standing::Apart) {
+        let turn = turns[spot.place as usize];
+        turns[spot.place as usize] += 1;
+        if spot.may_go() {
+            let (member, alone) = (spot.member, index.places[spot.place as usize].size == 1);
+            let importance = (alone, !member.canary, u8::MAX - member.tier, weights[spot.unit as usize], turn);
+            let Spot { app, place, stratum, .. } = *spot;
+            // Spots are numbered by app, unit, zone and name.
+            keyed.push((importance, Candidate { spot: number, app, place, stratum, weight: member.weight }));
+        }
+    }
+    keyed.sort_unstable_by_key(|(importance, c)| (*importance, c.spot));
+    keyed.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
 /// Chooses instances one by one while there is room.
-struct Picker<'c, 'a> {
-    course: &'c Course<'a>,
+struct Picker<'c> {
+    proven: &'c [bool],
     room: Room,
-    rooms: BTreeMap<&'a str, Room>,
+    rooms: Vec<Room>,
     /// Unproven strata from which one has been taken.
-    touched: BTreeSet<(&'a str, &'a str, u8)>,
+    touched: Vec<bool>,
+    picked: Vec<Candidate>,
+    lightest: u64,
 }
 
-impl<'a> Picker<'_, 'a> {
-    fn takes(&mut self, member: &'a Member) -> bool {
-        let unproven = !self.course.proven.contains(&member.stratum());
-        if unproven && self.touched.contains(&member.stratum()) || !self.room.fits(member.weight) {
-            return false;
+impl Picker<'_> {
+    /// One of each stratum that nothing has proven, then the others.
+    fn pick<'i>(&mut self, free: impl Iterator<Item = &'i Candidate> + Clone) {
+        let proven = self.proven;
+        let is_proven = |c: &&Candidate| proven[c.stratum as usize];
+        if proven.contains(&false) {
+            free.clone().filter(|c| !is_proven(c)).all(|c| self.offer(c));
         }
-        let Some(app_room) = self.rooms.get_mut(member.app.as_str()) else { return false };
-        let taken = app_room.take(member.weight) && self.room.take(member.weight);
-        if taken && unproven {
-            self.touched.insert(member.stratum());
+        free.filter(is_proven).all(|c| self.offer(c));
+    }
+
+    /// Takes it if it fits; false when nobody can fit any more.
+    fn offer(&mut self, candidate: &Candidate) -> bool {
+        let stratum = candidate.stratum as usize;
+        if !self.touched[stratum] && self.room.fits(candidate.weight) && self.takes(candidate) {
+            self.touched[stratum] = !self.proven[stratum];
+            self.picked.push(*candidate);
         }
-        taken
+        self.room.fits(self.lightest)
+    }
+
+    fn takes(&mut self, candidate: &Candidate) -> bool {
+        self.rooms[candidate.app as usize].take(candidate.weight) && self.room.take(candidate.weight)
     }
 }

@@ -12,21 +12,26 @@
 //!   just one. Such strata are served first.
 //! - **Order**: those first that can be compared with another instance of their app in their unit; then canary units, the
 //!   least important tier, the unit with the least traffic, and the apps in turn.
+//! - **Scale**: [`index`] turns names into numbers once; each batch is then one pass over those that are left, so that time
+//!   and memory grow with the fleet.
 //! - **Windows**: instances of a frozen app are deferred, the others go on; when only frozen ones are left, the forecast
 //!   goes on from the moment the first window opens.
 
+mod calendar;
 mod climb;
 mod course;
+mod index;
 pub mod waves;
 mod why;
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::FreezeSpec;
 use weir_model::change::{Budget, Rung};
 
-use crate::world::Member;
+use crate::world::{Member, Name};
 use course::Course;
 
 /// What a plan is made from.
@@ -52,9 +57,9 @@ pub struct Input<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Past {
     /// Instances changed by batches that passed (or, for a forecast, by the one that runs).
-    pub changed: BTreeSet<String>,
+    pub changed: HashSet<Name>,
     /// Instances that the change has let go for good.
-    pub left: BTreeSet<String>,
+    pub left: HashSet<Name>,
 }
 
 /// Batches to come.
@@ -72,7 +77,7 @@ pub struct Planned {
     /// Index of its rung.
     pub rung: usize,
     /// Who is in it, in the order they go.
-    pub instances: Vec<String>,
+    pub instances: Vec<Name>,
     /// Why these.
     pub why: String,
     /// When it is expected to begin.
@@ -85,7 +90,7 @@ pub struct Planned {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deferred {
     /// Who.
-    pub instance: String,
+    pub instance: Name,
     /// What for.
     pub wait: Wait,
 }
@@ -96,7 +101,7 @@ pub enum Wait {
     /// A protection window.
     Window {
         /// Why there is one.
-        reason: String,
+        reason: Arc<str>,
         /// When it opens, if that is known.
         until: Option<Timestamp>,
     },
@@ -110,21 +115,16 @@ pub fn plan(input: &Input, now: Timestamp) -> Plan {
     let mut plan = Plan { batches: Vec::new(), deferred: course.deferred(now) };
     let mut at = now;
     loop {
-        let free = course.free(at);
-        if free.is_empty() {
-            match course.opens_after(at) {
-                Some(opens) => at = opens,
-                None => {
-                    plan.deferred.extend(course.left_over(at));
-                    plan.deferred.sort_by(|a, b| a.instance.cmp(&b.instance));
-                    plan.deferred.dedup_by(|a, b| a.instance == b.instance);
-                    return plan;
-                }
-            }
-        } else {
-            let batch = course.next_batch(&free, at);
+        if let Some(batch) = course.next_batch(at) {
             at = batch.end;
             plan.batches.push(batch);
+        } else if let Some(opens) = course.opens_after(at) {
+            at = opens;
+        } else {
+            plan.deferred.extend(course.left_over(at));
+            plan.deferred.sort_by(|a, b| a.instance.cmp(&b.instance));
+            plan.deferred.dedup_by(|a, b| a.instance == b.instance);
+            return plan;
         }
     }
 }
@@ -137,8 +137,16 @@ pub(crate) fn later(at: Timestamp, seconds: u64) -> Timestamp {
 
 /// The longest of the windows that forbid `member` to change now.
 pub fn window<'a>(freezes: &'a [FreezeSpec], member: &Member, now: Timestamp) -> Option<&'a FreezeSpec> {
-    let shut = freezes.iter().filter(|f| f.forbids(&member.app, &member.unit, now));
-    shut.max_by_key(|f| f.until.unwrap_or(Timestamp::MAX))
+    longest(freezes.iter(), &member.app, &member.unit, now)
+}
+
+fn longest<'a>(
+    freezes: impl Iterator<Item = &'a FreezeSpec>,
+    app: &str,
+    unit: &str,
+    now: Timestamp,
+) -> Option<&'a FreezeSpec> {
+    freezes.filter(|f| f.forbids(app, unit, now)).max_by_key(|f| f.until.unwrap_or(Timestamp::MAX))
 }
 
 #[cfg(test)]

@@ -4,15 +4,19 @@
 //! instance that is out anyway costs nothing more and may always go, which is what makes a roll-back quick. (A roll-back
 //! leaves those that are out by themselves out of the count: it does not hand them in.)
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use weir_model::FreezeSpec;
 use weir_model::change::Budget;
 
 use super::climb::share;
-use super::window;
-use crate::world::{Member, State};
+use super::index::{Place, Spot};
+use super::{Input, window};
+use crate::world::{Member, Name, State};
+
+/// Exposure is counted over so long (seconds).
+pub const EXPOSURE_SECONDS: u64 = 60;
 
 /// What is asked: who of a batch may begin now.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +27,8 @@ pub struct Request<'a> {
     pub waiting: &'a [&'a str],
     /// Instances that this change has let go and that are not back, whichever way they go.
     pub in_flight: &'a BTreeSet<&'a str>,
+    /// Traffic weight that this change has let go in the last [`EXPOSURE_SECONDS`]; none for a roll-back.
+    pub exposed: u64,
     /// Bounds.
     pub budget: &'a Budget,
     /// Protection windows; empty for a roll-back that may pass through them.
@@ -30,29 +36,33 @@ pub struct Request<'a> {
 }
 
 /// Those that may begin now.
-pub fn admit(request: &Request, now: Timestamp) -> Vec<String> {
+pub fn admit(request: &Request, now: Timestamp) -> Vec<Name> {
     let mut out = Out::read(request);
-    let by_name: HashMap<&str, &Member> = request.members.iter().map(|m| (m.name.as_str(), m)).collect();
+    let wanted: HashSet<&str> = request.waiting.iter().copied().collect();
+    let named = request.members.iter().filter(|m| wanted.contains(&*m.name));
+    let by_name: HashMap<&str, &Member> = named.map(|m| (&*m.name, m)).collect();
     let waiting = request.waiting.iter().filter_map(|name| by_name.get(name));
     let open = waiting.filter(|m| m.state != State::Leaving && window(request.freezes, m, now).is_none());
     open.filter(|m| out.admits(m)).map(|m| m.name.clone()).collect()
 }
 
-/// How many rounds a batch takes: the slowest app, or the share in flight, whichever is longer.
-pub(super) fn forecast(picked: &[&Member], members: &[Member], budget: &Budget, total_weight: u64) -> u64 {
-    let apps: HashSet<&str> = picked.iter().map(|m| m.app.as_str()).collect();
-    let mut sizes: HashMap<(&str, &str), u64> = HashMap::new();
-    members.iter().filter(|m| apps.contains(m.app.as_str())).for_each(|m| *sizes.entry(place(m)).or_default() += 1);
-    let mut cells: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
-    picked.iter().for_each(|m| *cells.entry(m.cell()).or_default() += 1);
-    let mut rounds: HashMap<&str, u64> = HashMap::new();
-    for ((app, unit, _), count) in cells {
-        let at_a_time = at_least_one(sizes[&(app, unit)], budget.max_unavailable_percent);
-        *rounds.entry(app).or_default() += count.div_ceil(at_a_time);
+/// How long a batch's instances take to change (seconds): as many rounds as the slowest app or the share in flight asks
+/// for, or as long as the share newly exposed per minute does.
+pub(super) fn forecast(picked: &[&Spot], places: &[Place], input: &Input, total_weight: u64) -> u64 {
+    let budget = input.budget;
+    let mut cells: HashMap<u32, (&Spot, u64)> = HashMap::new();
+    picked.iter().for_each(|s| cells.entry(s.cell).or_insert((s, 0)).1 += 1);
+    let mut rounds: HashMap<u32, u64> = HashMap::new();
+    for (spot, count) in cells.into_values() {
+        let at_a_time = at_least_one(places[spot.place as usize].size, budget.max_unavailable_percent);
+        *rounds.entry(spot.app).or_default() += count.div_ceil(at_a_time);
     }
-    let weight: u64 = picked.iter().map(|m| m.weight).sum();
+    let weight: u64 = picked.iter().map(|s| s.member.weight).sum();
     let by_weight = weight.div_ceil(at_least_one(total_weight, budget.max_in_flight_percent));
-    rounds.into_values().max().unwrap_or(0).max(by_weight)
+    let rounds = rounds.into_values().max().unwrap_or(0).max(by_weight);
+    let a_minute = at_least_one(total_weight, budget.max_exposed_percent_per_minute);
+    let minutes = weight.div_ceil(a_minute).saturating_sub(1);
+    rounds.saturating_mul(input.pace_seconds).max(minutes.saturating_mul(EXPOSURE_SECONDS))
 }
 
 fn at_least_one(total: u64, percent: f64) -> u64 {
@@ -73,6 +83,8 @@ struct Out<'a> {
     draining: HashMap<&'a str, (&'a str, &'a str)>,
     /// Per unit and, under `None`, in all: weight, weight in flight, instances in flight.
     weights: HashMap<Option<&'a str>, InFlight>,
+    /// Traffic weight newly exposed within the last minute.
+    exposed: u64,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -90,9 +102,10 @@ impl<'a> Out<'a> {
             places: HashMap::new(),
             draining: HashMap::new(),
             weights: HashMap::new(),
+            exposed: request.exposed,
         };
         for member in request.members.iter().filter(|m| m.state != State::Leaving) {
-            let in_flight = request.in_flight.contains(member.name.as_str());
+            let in_flight = request.in_flight.contains(&*member.name);
             let place = out.places.entry(place(member)).or_default();
             place.0 += 1;
             place.1 += u64::from(in_flight || member.state != State::Serving);
@@ -105,7 +118,7 @@ impl<'a> Out<'a> {
     }
 
     fn weigh(&mut self, member: &'a Member, in_flight: bool) {
-        for scope in [None, Some(member.unit.as_str())] {
+        for scope in [None, Some(&*member.unit)] {
             let weights = self.weights.entry(scope).or_default();
             weights.total += if member.in_scope { member.weight } else { 0 };
             if in_flight {
@@ -116,11 +129,14 @@ impl<'a> Out<'a> {
     }
 
     fn admits(&mut self, member: &'a Member) -> bool {
-        let out_anyway = member.state != State::Serving || self.in_flight.contains(member.name.as_str());
+        let out_anyway = member.state != State::Serving || self.in_flight.contains(&*member.name);
         if out_anyway {
             return true;
         }
-        let admitted = self.place_allows(member) && self.zone_allows(member) && self.weight_allows(member);
+        let admitted = self.place_allows(member)
+            && self.zone_allows(member)
+            && self.weight_allows(member)
+            && self.exposure_allows(member);
         if admitted {
             self.note(member);
         }
@@ -133,21 +149,28 @@ impl<'a> Out<'a> {
     }
 
     fn zone_allows(&self, member: &Member) -> bool {
-        let here = (member.unit.as_str(), member.zone.as_str());
-        self.draining.get(member.app.as_str()).is_none_or(|cell| *cell == here)
+        let here = (&*member.unit, &*member.zone);
+        self.draining.get(&*member.app).is_none_or(|cell| *cell == here)
     }
 
     fn weight_allows(&self, member: &Member) -> bool {
-        [None, Some(member.unit.as_str())].iter().all(|scope| {
+        [None, Some(&*member.unit)].iter().all(|scope| {
             let now = self.weights[scope];
             now.count == 0 || now.weight + member.weight <= share(now.total, self.budget.max_in_flight_percent)
         })
     }
 
+    fn exposure_allows(&self, member: &Member) -> bool {
+        let total = self.weights[&None].total;
+        let allowed = share(total, self.budget.max_exposed_percent_per_minute);
+        self.exposed == 0 || self.exposed + member.weight <= allowed
+    }
+
     fn note(&mut self, member: &'a Member) {
+        self.exposed += member.weight;
         self.places.entry(place(member)).or_default().1 += 1;
         self.draining.insert(&member.app, (&member.unit, &member.zone));
-        for scope in [None, Some(member.unit.as_str())] {
+        for scope in [None, Some(&*member.unit)] {
             let weights = self.weights.entry(scope).or_default();
             weights.weight += member.weight;
             weights.count += 1;

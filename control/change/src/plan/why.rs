@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::index::Spot;
 use crate::world::Member;
 
 /// Names listed before "and so on".
@@ -9,33 +10,36 @@ const LISTED: usize = 4;
 
 pub(super) struct Facts<'f, U, O> {
     pub percent: f64,
-    pub picked: &'f [&'f Member],
+    pub picked: &'f [&'f Spot<'f>],
     /// The instance's stratum has not been proven by an earlier batch.
     pub unproven: U,
     /// The instance is the only one of its app in its unit.
     pub only_one: O,
 }
 
-pub(super) fn batch<U: Fn(&Member) -> bool, O: Fn(&Member) -> bool>(facts: &Facts<U, O>) -> String {
+pub(super) fn batch<U: Fn(&Spot) -> bool, O: Fn(&Spot) -> bool>(facts: &Facts<U, O>) -> String {
     let mut parts = vec![size(facts.percent, facts.picked)];
-    let strata: BTreeSet<String> = facts.picked.iter().filter(|m| (facts.unproven)(m)).map(|m| stratum(m)).collect();
+    let first = facts.picked.iter().filter(|s| (facts.unproven)(s));
+    let strata: BTreeSet<String> = first.map(|s| stratum(s.member)).collect();
     if !strata.is_empty() {
         parts.push(format!("first instance of {}", listed(strata)));
     }
-    let alone: BTreeSet<String> = facts.picked.iter().filter(|m| (facts.only_one)(m)).map(|m| m.name.clone()).collect();
+    let alone = facts.picked.iter().filter(|s| (facts.only_one)(s));
+    let alone: BTreeSet<String> = alone.map(|s| s.member.name.to_string()).collect();
     if !alone.is_empty() {
         parts.push(format!("{} has no other of its app in its unit to stand in while it changes", listed(alone)));
     }
     parts.join("; ")
 }
 
-fn size(percent: f64, picked: &[&Member]) -> String {
+fn size(percent: f64, picked: &[&Spot]) -> String {
     if let (0.0, [only]) = (percent, picked) {
+        let only = only.member;
         let canary = if only.canary { " in a canary unit" } else { "" };
         return format!("one box first: {} of app {}, tier {}{canary}", only.name, only.app, only.tier);
     }
     let mut apps: BTreeMap<&str, usize> = BTreeMap::new();
-    picked.iter().for_each(|m| *apps.entry(&m.app).or_default() += 1);
+    picked.iter().for_each(|s| *apps.entry(&s.member.app).or_default() += 1);
     let apps: BTreeSet<String> = apps.into_iter().map(|(app, count)| format!("{app} {count}")).collect();
     format!("up to {percent} % of the traffic weight: {} instances ({})", picked.len(), listed(apps))
 }

@@ -44,7 +44,7 @@ pub(super) fn spec(target: &str) -> ChangeSpec {
     let rung = |percent| Rung { percent, bake_seconds: 8, min_requests: 40 };
     ChangeSpec {
         ladder: [0.0, 20.0, 50.0, 100.0].map(rung).to_vec(),
-        budget: Budget { max_unavailable_percent: 34.0, max_in_flight_percent: 50.0 },
+        budget: Budget { max_unavailable_percent: 34.0, max_in_flight_percent: 50.0, ..Budget::default() },
         judge: JudgeSpec { patience_seconds: 60, ..JudgeSpec::default() },
         instance_timeout_seconds: 60,
         ..ChangeSpec::proxy_upgrade(target)
