@@ -1,5 +1,7 @@
 //! Request bodies, piece by piece.
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 
 use bytes::Bytes;
@@ -12,14 +14,29 @@ use crate::worker::Worker;
 
 /// Trailer sections are bounded like heads (bytes).
 const MAX_TRAILER_BYTES: usize = 16 * 1024;
+/// A piece costs this much besides its bytes: many small ones are not free.
+const PIECE_BYTES: usize = size_of::<Piece>();
 
 /// A part of a body.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Piece {
     /// Data.
     Data(Bytes),
     /// Its end, if there are trailers.
     Trailers(HeaderMap),
+}
+
+impl Piece {
+    /// What keeping it costs at least, bytes.
+    fn len(&self) -> usize {
+        let of_fields =
+            |trailers: &HeaderMap| trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        PIECE_BYTES
+            + match self {
+                Piece::Data(data) => data.len(),
+                Piece::Trailers(trailers) => of_fields(trailers),
+            }
+    }
 }
 
 /// Why a body ended early.
@@ -31,46 +48,113 @@ pub(super) enum BodyError {
     Malformed,
 }
 
-impl From<Reject> for BodyError {
+impl std::convert::From<Reject> for BodyError {
     fn from(_: Reject) -> Self {
         BodyError::Malformed
     }
 }
 
-/// The body of a caller's request.
+/// The body of a caller's request. Its beginning is kept, so that an attempt that came to nothing can be repeated.
+///
+/// ```text
+/// ## Kept    => (Kept | Not kept)   more came than may be kept, or the request has been answered
+/// ## Not kept                       what is kept is read for the last time
+/// ```
 #[derive(Debug)]
-pub(crate) enum RequestBody<'a> {
-    /// There is none.
-    Empty,
-    /// From an HTTP/2 stream.
+pub(crate) struct RequestBody<'a> {
+    from: From<'a>,
+    kept: VecDeque<Piece>,
+    /// How many of the kept pieces this attempt has read.
+    read: usize,
+    /// Bytes that may still be kept.
+    room: usize,
+}
+
+#[derive(Debug)]
+enum From<'a> {
+    Nowhere,
     Http2(RecvStream),
-    /// From an HTTP/1 connection.
     Http1(Http1Body<'a>),
 }
 
 impl<'a> RequestBody<'a> {
-    pub(crate) fn from_http1(framing: Framing, worker: &'a Worker, buf: &'a mut Buf, reader: Reader<'a>) -> Self {
-        match Http1Framing::new(framing) {
-            Http1Framing::Done => RequestBody::Empty,
-            framing => RequestBody::Http1(Http1Body { framing, worker, buf, reader }),
-        }
+    fn new(from: From<'a>, room: usize) -> Self {
+        RequestBody { from, kept: VecDeque::new(), read: 0, room }
     }
 
-    /// True if all of it has been read.
+    /// From an HTTP/2 stream; at most `room` bytes of it are kept.
+    pub(crate) fn from_http2(stream: RecvStream, room: usize) -> Self {
+        RequestBody::new(if stream.is_end_stream() { From::Nowhere } else { From::Http2(stream) }, room)
+    }
+
+    /// From an HTTP/1 connection.
+    pub(crate) fn from_http1(
+        framing: Framing,
+        room: usize,
+        worker: &'a Worker,
+        buf: &'a mut Buf,
+        reader: Reader<'a>,
+    ) -> Self {
+        let from = match Http1Framing::new(framing) {
+            Http1Framing::Done => From::Nowhere,
+            framing => From::Http1(Http1Body { framing, worker, buf, reader }),
+        };
+        RequestBody::new(from, room)
+    }
+
+    /// True if the caller has sent all of it.
     pub(super) fn is_over(&self) -> bool {
-        match self {
-            RequestBody::Empty => true,
-            RequestBody::Http2(stream) => stream.is_end_stream(),
-            RequestBody::Http1(body) => matches!(body.framing, Http1Framing::Done),
+        match &self.from {
+            From::Nowhere => true,
+            From::Http2(stream) => stream.is_end_stream(),
+            From::Http1(body) => matches!(body.framing, Http1Framing::Done),
         }
     }
 
-    /// The next piece; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Piece>, BodyError> {
-        match self {
-            RequestBody::Empty => Ok(None),
-            RequestBody::Http2(stream) => next_of_http2(stream).await,
-            RequestBody::Http1(body) => body.framing.next(body.worker, body.buf, &mut body.reader).await,
+    /// True if there is nothing to send.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_over() && self.kept.is_empty()
+    }
+
+    /// Begins again, for another attempt.
+    pub(super) fn rewind(&mut self) {
+        self.read = 0;
+    }
+
+    /// The next piece; `None` at the end. `kept` is cleared once the body cannot be read again; cleared by another, it
+    /// need not.
+    pub(super) async fn next(&mut self, kept: &Cell<bool>) -> Result<Option<Piece>, BodyError> {
+        if !kept.get() {
+            self.kept.drain(..std::mem::take(&mut self.read));
+        }
+        if let Some(piece) = self.kept.get(self.read) {
+            self.read += 1;
+            return Ok(Some(piece.clone()));
+        }
+        let piece = match &mut self.from {
+            From::Nowhere => Ok(None),
+            From::Http2(stream) => next_of_http2(stream).await,
+            From::Http1(body) => body.framing.next(body.worker, body.buf, &mut body.reader).await,
+        }?;
+        if let Some(piece) = &piece {
+            self.keep(piece, kept);
+        }
+        Ok(piece)
+    }
+
+    fn keep(&mut self, piece: &Piece, kept: &Cell<bool>) {
+        let left = self.room.checked_sub(piece.len());
+        match left.filter(|_| kept.get()) {
+            Some(left) => {
+                self.room = left;
+                self.kept.push_back(piece.clone());
+                self.read += 1;
+            }
+            None => {
+                kept.set(false);
+                self.kept.clear();
+                self.read = 0;
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One request and its response: attempts, the upload beside the response, timeouts.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -22,7 +23,8 @@ use crate::phases::Answer;
 use crate::snapshot::{ForwardAction, RouteEntry};
 use crate::stats::{Fault, Refusal};
 use crate::upstream::{
-    AcquireError, Again, Attempts, ClusterState, EndpointState, Failure, H2Lease, InFlight, Lease, acquire, acquire_h2,
+    AcquireError, Again, Attempts, ClusterState, Deadlines, EndpointState, Failure, H2Lease, InFlight, Lease, Progress,
+    acquire, acquire_h2,
 };
 use crate::worker::{Ticket, Worker};
 
@@ -39,11 +41,21 @@ pub(crate) struct Exchange<'a> {
     pub(crate) sink: Sink<'a>,
 }
 
-/// The caller has had its response, or will get none.
+/// How a caller's connection goes on when the caller has had its response, or will get none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Finished {
-    /// The caller's connection can be used again.
-    pub(crate) persists: bool,
+pub(crate) enum Finished {
+    /// It can be used again.
+    Persists,
+    /// It ends with the response.
+    Ends,
+    /// It breaks off with the response.
+    Breaks,
+}
+
+impl Finished {
+    fn whole(persists: bool) -> Self {
+        if persists { Finished::Persists } else { Finished::Ends }
+    }
 }
 
 /// How an attempt ended.
@@ -57,10 +69,14 @@ enum Ended {
     Retry,
     /// The response broke off.
     Broken,
+    /// Nothing more came of the response.
+    Stalled,
     /// The caller's body is malformed, and nothing has reached the caller.
     Malformed,
     /// The caller broke off.
     CallerGone,
+    /// The caller does not take the response.
+    CallerStuck,
 }
 
 /// What an attempt needs besides its connection.
@@ -68,10 +84,18 @@ struct Attempt<'a, 'b> {
     timer: &'a mut Timer,
     ticket: &'a Ticket,
     route: &'a RouteEntry,
-    timeout: Option<Duration>,
-    idle: Duration,
+    times: Times<'a>,
     body: &'a mut RequestBody<'b>,
+    /// The body can be read again.
+    kept: &'a Cell<bool>,
     sink: &'a mut Sink<'b>,
+}
+
+/// What bounds an attempt.
+#[derive(Debug, Clone, Copy)]
+struct Times<'a> {
+    deadlines: &'a Deadlines,
+    idle: Duration,
 }
 
 impl Exchange<'_> {
@@ -79,19 +103,20 @@ impl Exchange<'_> {
     pub(crate) async fn run(mut self) -> Finished {
         let listener = self.ticket.listener.clone();
         let Some((route, action)) = forward_action(&listener, self.outgoing.to) else {
-            return Finished { persists: false };
+            return Finished::Breaks;
         };
         let cluster = listener.view.clusters[self.outgoing.to.cluster].clone();
-        let idle = Duration::from_millis(listener.compiled.config.limits.idle_timeout_ms);
-        let mut attempts = Attempts::default();
-        let mut whole = self.body.is_over();
+        let deadlines = Deadlines::new(action);
+        let times = Times { deadlines: &deadlines, idle: self.idle() };
+        let (mut attempts, kept) = (Attempts::default(), Cell::new(true));
         loop {
             let Some(endpoint) = cluster.choose(self.outgoing.to.hash, &attempts.tried) else {
                 return self.answer(Refusal::NoEndpoint, 503, "the upstream has no endpoint\n").await;
             };
+            self.body.rewind();
             self.ticket.set_endpoint(endpoint.address);
             let in_flight = InFlight::new(&endpoint);
-            let ended = self.attempt(&cluster, &endpoint, route, action, idle, &mut attempts).await;
+            let ended = self.attempt(&cluster, &endpoint, (route, action), times, &mut attempts, &kept).await;
             let ended = match ended {
                 Ok(ended) => ended,
                 Err(refusal) => return self.answer(refusal, 503, "no connection to the upstream is free\n").await,
@@ -102,27 +127,31 @@ impl Exchange<'_> {
                 Ended::Failed(failure) => failure,
                 ended => return self.end(ended).await,
             };
-            // Nothing was taken of a body before there was a connection.
-            whole |= failure == Failure::Connect;
-            let retry = action.retry.as_ref();
-            let idempotent = self.outgoing.is_idempotent();
+            if !kept.get() || deadlines.are_over() {
+                return self.fail(failure).await;
+            }
+            let (retry, idempotent) = (action.retry.as_ref(), self.outgoing.is_idempotent());
             match attempts.after(failure, idempotent, retry, &cluster, Some(endpoint.address)) {
-                Again::Yes if whole => whole = self.body.is_over() || failure == Failure::Connect,
+                Again::Yes => {}
+                Again::No => return self.fail(failure).await,
                 Again::OverBudget => {
                     self.worker.stats.refuse(Refusal::RetryBudget);
                     return self.fail(failure).await;
                 }
-                Again::Yes | Again::No => return self.fail(failure).await,
             }
         }
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(self.ticket.listener.compiled.config.limits.idle_timeout_ms)
     }
 
     fn is_endpoints_error(&self, ended: Ended) -> bool {
         match ended {
             Ended::Whole { .. } => self.ticket.status() >= 500 || self.ticket.is_error(),
             Ended::Failed(failure) => !matches!(failure, Failure::Stale | Failure::Unsent),
-            Ended::Retry | Ended::Broken => true,
-            Ended::Malformed | Ended::CallerGone => false,
+            Ended::Retry | Ended::Broken | Ended::Stalled => true,
+            Ended::Malformed | Ended::CallerGone | Ended::CallerStuck => false,
         }
     }
 
@@ -130,32 +159,31 @@ impl Exchange<'_> {
         &mut self,
         cluster: &Rc<ClusterState>,
         endpoint: &Rc<EndpointState>,
-        route: &RouteEntry,
-        action: &ForwardAction,
-        idle: Duration,
+        (route, action): (&RouteEntry, &ForwardAction),
+        times: Times<'_>,
         attempts: &mut Attempts,
+        kept: &Cell<bool>,
     ) -> Result<Ended, Refusal> {
-        let wait = Some(Instant::now() + action.timeout.unwrap_or(idle));
+        let wait = Some(times.deadlines.connection(times.idle));
         let by_http2 = match cluster.compiled.config.protocol {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
             UpstreamProtocol::SameAsDownstream => matches!(self.sink, Sink::Http2 { .. }),
         };
         let idempotent = self.outgoing.is_idempotent();
-        let over = self.body.is_over();
         let retries = |status| {
             let failure = Failure::Status(status);
             let retry = action.retry.as_ref();
-            over && attempts.after(failure, idempotent, retry, cluster, Some(endpoint.address)) == Again::Yes
+            kept.get() && attempts.after(failure, idempotent, retry, cluster, Some(endpoint.address)) == Again::Yes
         };
         let (outgoing, worker) = (&self.outgoing, self.worker);
         let attempt = Attempt {
             timer: self.timer,
             ticket: self.ticket,
             route,
-            timeout: action.timeout_per_try(),
-            idle,
+            times,
             body: &mut self.body,
+            kept,
             sink: &mut self.sink,
         };
         if by_http2 {
@@ -175,18 +203,22 @@ impl Exchange<'_> {
 
     async fn end(mut self, ended: Ended) -> Finished {
         match ended {
-            Ended::Whole { sent } => return Finished { persists: sent && self.sink.persists() },
+            Ended::Whole { sent } => return Finished::whole(sent && self.sink.persists()),
             Ended::Malformed => {
                 return self.answer(Refusal::BadRequest, 400, "the request's body is malformed\n").await;
             }
-            Ended::Broken => {
+            Ended::Broken | Ended::Stalled => {
                 self.ticket.set_error();
                 self.worker.stats.fault(Fault::UpstreamReset);
                 self.sink.reset();
             }
+            Ended::CallerStuck => {
+                self.worker.stats.fault(Fault::DownstreamTimeout);
+                self.sink.reset();
+            }
             _ => self.worker.stats.fault(Fault::DownstreamReset),
         }
-        Finished { persists: false }
+        Finished::Breaks
     }
 
     async fn fail(self, failure: Failure) -> Finished {
@@ -200,8 +232,13 @@ impl Exchange<'_> {
         if !self.body.is_over() {
             self.sink.end_after_this();
         }
-        let sent = self.sink.answer(&answer).await.is_ok();
-        Finished { persists: sent && self.sink.persists() }
+        let idle = self.idle();
+        let sent = self.timer.within(idle, self.sink.answer(&answer)).await;
+        if sent.is_err() {
+            self.worker.stats.fault(Fault::DownstreamTimeout);
+            self.sink.reset();
+        }
+        Finished::whole(matches!(sent, Ok(Ok(()))) && self.sink.persists())
     }
 }
 
@@ -221,11 +258,15 @@ fn acquired<T>(lease: Result<Result<T, AcquireError>, crate::io::Elapsed>) -> Re
 impl Attempt<'_, '_> {
     async fn by_http2(self, outgoing: &Outgoing, mut lease: H2Lease, retries: impl FnMut(u16) -> bool) -> Ended {
         let Some(request) = http2_request(outgoing) else { return Ended::Malformed };
-        let over = self.body.is_over();
+        let over = self.body.is_empty();
         match lease.send.send_request(request, over) {
             Ok((head, stream)) => {
                 let mut source = Source::Http2 { head: Some(head), body: None };
-                self.exchange(Target::Http2(stream), &mut source, over, retries).await
+                let ended = self.exchange(Target::Http2(stream), &mut source, over, retries).await;
+                if matches!(ended, Ended::Stalled | Ended::Failed(Failure::Timeout)) {
+                    lease.note_silence();
+                }
+                ended
             }
             Err(_) => {
                 lease.note_gone();
@@ -241,16 +282,18 @@ impl Attempt<'_, '_> {
         mut lease: Lease,
         retries: impl FnMut(u16) -> bool,
     ) -> Ended {
-        let over = self.body.is_over();
-        let length = fields::content_length(&outgoing.headers);
+        let over = self.body.is_empty();
+        let length = outgoing.content_length;
         let mut head = worker.buffers.take_vec();
-        write_http1_head(&mut head, outgoing, over, length);
+        write_http1_head(&mut head, outgoing, over);
         let mut received = Buf::default();
         let (reader, mut writer) = lease.stream.split();
-        let written = writer.write_all_or_tell(&head, b"").await;
+        let written = self.timer.within(self.times.idle, writer.write_all_or_tell(&head, b"")).await;
         worker.buffers.put_vec(head);
-        if let Err(NotWritten { nothing }) = written {
-            return Ended::Failed(write_failure(nothing, lease.reused));
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(NotWritten { nothing })) => return Ended::Failed(write_failure(nothing, lease.reused)),
+            Err(_) => return Ended::Failed(Failure::Timeout),
         }
         let mut source = Source::Http1(Http1Source {
             worker,
@@ -280,21 +323,21 @@ impl Attempt<'_, '_> {
         over: bool,
         retries: impl FnMut(u16) -> bool,
     ) -> Ended {
-        let Attempt { timer, ticket, route, timeout, idle, body, sink } = self;
-        let sent_at = Cell::new(over.then(Instant::now));
-        let begun = Instant::now();
-        let response = Response { ticket, route, timer, timeout, idle, sent_at: &sent_at, begun };
+        let Attempt { timer, ticket, route, times, body, kept, sink } = self;
+        let now = Instant::now();
+        let progress = if over { Progress::sent(now) } else { Progress::begun(now) };
+        let response = Response { ticket, route, timer, times, kept, progress: &progress };
         if over {
             return response.pass(source, sink, retries).await;
         }
-        let mut uploading = Box::pin(target.send(body));
+        let mut uploading = Box::pin(target.send(body, &progress, kept));
         let mut uploaded = None;
         let mut passing = pin!(response.pass(source, sink, retries));
         let ended = poll_fn(|cx| {
             if uploaded.is_none()
                 && let Poll::Ready(result) = uploading.as_mut().poll(cx)
             {
-                sent_at.set(Some(Instant::now()));
+                progress.sent_at.set(Some(Instant::now()));
                 uploaded = Some(result);
                 match result {
                     Err(UploadError::Body(BodyError::Gone)) => return Poll::Ready(Ended::CallerGone),
@@ -322,10 +365,9 @@ struct Response<'a> {
     ticket: &'a Ticket,
     route: &'a RouteEntry,
     timer: &'a mut Timer,
-    timeout: Option<Duration>,
-    idle: Duration,
-    sent_at: &'a Cell<Option<Instant>>,
-    begun: Instant,
+    times: Times<'a>,
+    kept: &'a Cell<bool>,
+    progress: &'a Progress,
 }
 
 impl Response<'_> {
@@ -342,12 +384,14 @@ impl Response<'_> {
         if retries(response.status().as_u16()) {
             return Ended::Retry;
         }
+        // There will be no other attempt.
+        self.kept.set(false);
         self.ticket.set_status(response.status().as_u16());
         self.note_grpc(response.headers());
         fields::edit(response.headers_mut(), &self.route.response_edits);
         let over = source.is_over();
-        if sink.head(response, over).await.is_err() {
-            return Ended::CallerGone;
+        if let Err(ended) = self.told(sink.head(response, over)).await {
+            return ended;
         }
         if over { Ended::Whole { sent: true } } else { self.body(source, sink).await }
     }
@@ -367,11 +411,7 @@ impl Response<'_> {
             if sink.poll_gone(cx) {
                 return Poll::Ready(Err(Ended::CallerGone));
             }
-            let deadline = match self.sent_at.get() {
-                Some(sent) => self.timeout.map(|timeout| sent + timeout),
-                None => Some(self.begun + self.idle),
-            };
-            match deadline {
+            match self.progress.deadline(self.times.deadlines, self.times.idle) {
                 Some(deadline) => self.timer.poll_until(cx, deadline).map(|_| Err(Ended::Failed(Failure::Timeout))),
                 None => Poll::Pending,
             }
@@ -381,24 +421,51 @@ impl Response<'_> {
 
     async fn body(&mut self, source: &mut Source<'_>, sink: &mut Sink<'_>) -> Ended {
         loop {
-            let piece = match self.timer.limit(Some(Instant::now() + self.idle), source.next()).await {
-                Ok(Ok(piece)) => piece,
-                _ => return Ended::Broken,
+            let piece = match self.piece(source, sink).await {
+                Ok(piece) => piece,
+                Err(ended) => return ended,
             };
             let last = source.is_over();
             let passed = match piece {
-                Some(Piece::Data(data)) => sink.data(data, last).await.map(|()| last),
+                Some(Piece::Data(data)) => self.told(sink.data(data, last)).await.map(|()| last),
                 Some(Piece::Trailers(trailers)) => {
                     self.note_grpc(&trailers);
-                    sink.end(Some(trailers)).await.map(|()| true)
+                    self.told(sink.end(Some(trailers))).await.map(|()| true)
                 }
-                None => sink.end(None).await.map(|()| true),
+                None => self.told(sink.end(None)).await.map(|()| true),
             };
             match passed {
                 Ok(true) => return Ended::Whole { sent: true },
                 Ok(false) => {}
-                Err(_) => return Ended::CallerGone,
+                Err(ended) => return ended,
             }
+        }
+    }
+
+    /// The next piece of the body. The exchange is idle when neither the response nor the request moves.
+    async fn piece(&mut self, source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Option<Piece>, Ended> {
+        let mut next = pin!(source.next());
+        let mut since = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(piece) = next.as_mut().poll(cx) {
+                return Poll::Ready(piece.map_err(|_| Ended::Broken));
+            }
+            if sink.poll_gone(cx) {
+                return Poll::Ready(Err(Ended::CallerGone));
+            }
+            let since = *since.get_or_insert_with(Instant::now);
+            let deadline = since.max(self.progress.moved.get()) + self.times.idle;
+            self.timer.poll_until(cx, deadline).map(|_| Err(Ended::Stalled))
+        })
+        .await
+    }
+
+    /// The caller must take what it is told within the idle time.
+    async fn told(&mut self, telling: impl Future<Output = io::Result<()>>) -> Result<(), Ended> {
+        match self.timer.within(self.times.idle, telling).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Ended::CallerGone),
+            Err(_) => Err(Ended::CallerStuck),
         }
     }
 }
@@ -410,11 +477,14 @@ fn http2_request(outgoing: &Outgoing) -> Option<Request<()>> {
     *request.uri_mut() = uri.build().ok()?;
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = outgoing.headers.clone();
+    if let Some(length) = outgoing.content_length {
+        request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    }
     Some(request)
 }
 
 /// A request's head for HTTP/1. A body whose length nobody knows goes in chunks.
-fn write_http1_head(out: &mut Vec<u8>, outgoing: &Outgoing, over: bool, length: Option<u64>) {
+fn write_http1_head(out: &mut Vec<u8>, outgoing: &Outgoing, over: bool) {
     for part in [outgoing.method.as_str(), " ", &outgoing.path, " HTTP/1.1\r\nhost: ", &outgoing.host, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
@@ -428,7 +498,9 @@ fn write_http1_head(out: &mut Vec<u8>, outgoing: &Outgoing, over: bool, length: 
         }
         false => fields::write_http1(out, &outgoing.headers),
     }
-    if !over && length.is_none() {
+    if let Some(length) = outgoing.content_length {
+        fields::line(out, "content-length", length.to_string().as_bytes());
+    } else if !over {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");

@@ -111,9 +111,18 @@ pub(super) fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     }
 }
 
-/// The length that a message says its body has.
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// A field that frames a body says nothing, or says it in more than one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ambiguous;
+
+/// The length that a message says its body has. Whatever two readers could take for two lengths is refused, even if it
+/// is told twice alike: the next hop may be HTTP/1.
+pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Ambiguous> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let digits = !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    let length = value.to_str().ok().filter(|_| digits && values.next().is_none());
+    length.and_then(|text| text.parse().ok()).map(Some).ok_or(Ambiguous)
 }
 
 #[cfg(test)]
@@ -130,6 +139,23 @@ mod tests {
         ];
         let headers = from_http1(&fields, true).unwrap();
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn a_length_is_told_once_and_in_digits() {
+        let told = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_LENGTH, value.parse().unwrap());
+            }
+            content_length(&headers)
+        };
+        assert_eq!((told(&[]), told(&["0"]), told(&["12"])), (Ok(None), Ok(Some(0)), Ok(Some(12))));
+        for wrong in
+            [&[""][..], &["5", "5"], &["5", "6"], &["5, 5"], &["+5"], &["-1"], &["0x5"], &["18446744073709551616"]]
+        {
+            assert_eq!(told(wrong), Err(Ambiguous), "{wrong:?}");
+        }
     }
 
     #[test]

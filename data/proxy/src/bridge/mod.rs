@@ -13,13 +13,14 @@ mod source;
 mod target;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
-use weir_codec::http1::RequestHead;
+use weir_codec::http1::{Framing, RequestHead};
 
 pub(crate) use body::RequestBody;
 pub(crate) use exchange::{Exchange, Finished};
-pub(crate) use fields::MapFields;
+pub(crate) use fields::{MapFields, content_length};
 pub(crate) use grpc::is_grpc;
 pub(crate) use sink::Sink;
 
@@ -38,7 +39,10 @@ pub(crate) struct Outgoing {
     pub(crate) host: String,
     /// With query.
     pub(crate) path: String,
+    /// Without what frames the body.
     pub(crate) headers: HeaderMap,
+    /// Length of the body, if the caller has told it.
+    pub(crate) content_length: Option<u64>,
     pub(crate) to: Destination,
 }
 
@@ -53,7 +57,14 @@ pub(crate) struct Decided<'a> {
 }
 
 impl Outgoing {
-    pub(crate) fn new(method: Method, host: &str, path: &str, mut headers: HeaderMap, decided: Decided<'_>) -> Self {
+    /// `content_length`: what the caller has told of the body's length.
+    pub(crate) fn new(
+        method: Method,
+        (host, path): (&str, &str),
+        mut headers: HeaderMap,
+        content_length: Option<u64>,
+        decided: Decided<'_>,
+    ) -> Self {
         fields::remove_hop_by_hop(&mut headers);
         headers.remove(http::header::HOST);
         headers.remove(http::header::EXPECT);
@@ -62,8 +73,11 @@ impl Outgoing {
             fields::set(&mut headers, "traceparent", &trace.value());
         }
         fields::edit(&mut headers, &decided.route.request_edits);
+        // How the body is framed is written once, by who sends it.
+        headers.remove(http::header::CONTENT_LENGTH);
+        headers.remove(http::header::TRANSFER_ENCODING);
         let host = decided.action.host_rewrite.as_deref().unwrap_or(host).to_owned();
-        Outgoing { method, host, path: path.to_owned(), headers, to: decided.to }
+        Outgoing { method, host, path: path.to_owned(), headers, content_length, to: decided.to }
     }
 
     pub(crate) fn is_idempotent(&self) -> bool {
@@ -83,7 +97,11 @@ pub(crate) fn outgoing_from_http1(
     let unfit = || Answer::refuse(Refusal::BadRequest, 400, "the request cannot be sent by HTTP/2\n");
     let method = Method::from_bytes(head.method.as_bytes()).map_err(|_| unfit())?;
     let headers = fields::from_http1(head.headers, head.connection.nominates).ok_or_else(unfit)?;
-    Ok(Outgoing::new(method, head.host, path, headers, decided))
+    let content_length = match head.framing {
+        Framing::Length(length) => Some(length),
+        _ => None,
+    };
+    Ok(Outgoing::new(method, (head.host, path), headers, content_length, decided))
 }
 
 /// Sends an HTTP/1 caller's request to an HTTP/2 upstream, and the response back.
@@ -95,16 +113,19 @@ pub(crate) async fn from_http1(
     outgoing: Outgoing,
 ) -> After {
     let Connection { worker, listener, stream, timer, .. } = connection;
+    let limits = &ticket.listener.compiled.config.limits;
+    let idle = Duration::from_millis(limits.idle_timeout_ms);
     let (reader, mut writer) = stream.split();
     if facts.expects_continue && buf.is_empty() {
         // The body is read here whatever the upstream thinks of it, so the caller may as well send it.
-        let _ = writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n", b"").await;
+        let _ = timer.within(idle, writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n", b"")).await;
     }
-    let body = RequestBody::from_http1(facts.framing, worker, buf, reader);
+    let body = RequestBody::from_http1(facts.framing, limits.buffer_bytes, worker, buf, reader);
     let sink = Sink::http1(writer, facts, Leaving { worker, listener });
     let exchange = Exchange { worker, timer, ticket: &ticket, outgoing, body, sink };
     match exchange.run().await {
-        Finished { persists: true } => After::KeepAlive,
-        Finished { persists: false } => After::Linger,
+        Finished::Persists => After::KeepAlive,
+        Finished::Ends => After::Linger,
+        Finished::Breaks => After::Close,
     }
 }

@@ -40,6 +40,8 @@ enum Coding {
     Plain,
     /// In chunks.
     Chunked,
+    /// It ends when the connection is closed; reset, it has broken off.
+    UntilClose,
 }
 
 impl<'a> Sink<'a> {
@@ -187,8 +189,11 @@ impl Http1Sink<'_> {
                 fields::line(out, "transfer-encoding", b"chunked");
                 self.coding = Coding::Chunked;
             }
-            // The end of the connection is the end of the body.
-            Version::Http10 => self.persists = false,
+            Version::Http10 => {
+                self.persists = false;
+                self.coding = Coding::UntilClose;
+                self.writer.reset_on_close(true);
+            }
         }
     }
 
@@ -204,6 +209,10 @@ impl Http1Sink<'_> {
         match self.coding {
             _ if self.to_head => Ok(()),
             Coding::Plain => self.writer.write_all(data, b"").await,
+            Coding::UntilClose => {
+                self.writer.write_all(data, b"").await?;
+                if last { self.end(None).await } else { Ok(()) }
+            }
             Coding::Chunked => {
                 let framed = if data.is_empty() { Vec::new() } else { chunk(data) };
                 let end = if last { last_chunk(None) } else { Vec::new() };
@@ -215,6 +224,10 @@ impl Http1Sink<'_> {
     async fn end(&mut self, trailers: Option<&HeaderMap>) -> io::Result<()> {
         match self.coding {
             Coding::Chunked if !self.to_head => self.writer.write_all(&last_chunk(trailers), b"").await,
+            Coding::UntilClose => {
+                self.writer.reset_on_close(false);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use h2::RecvStream;
 use h2::client::ResponseFuture;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, header};
 use weir_codec::http1::{Framing, parse_response, slots};
 
 use super::body::{BodyError, Http1Framing, Piece, next_of_http2};
@@ -47,6 +47,11 @@ impl Source<'_> {
             Source::Http1(source) => source.head().await?,
         };
         fields::remove_hop_by_hop(response.headers_mut());
+        fields::content_length(response.headers()).map_err(|_| Failure::Protocol)?;
+        if response.status() == StatusCode::NO_CONTENT {
+            // It has no body, whatever it says (RFC 9110 section 8.6).
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         Ok(response)
     }
 

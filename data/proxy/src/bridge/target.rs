@@ -1,5 +1,6 @@
 //! Where a request's body goes.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 
@@ -10,6 +11,7 @@ use http::HeaderMap;
 use super::body::{BodyError, Piece, RequestBody};
 use super::fields;
 use crate::io::Writer;
+use crate::upstream::Progress;
 
 /// The sending side of an upstream.
 pub(super) enum Target<'a> {
@@ -29,13 +31,20 @@ pub(super) enum UploadError {
 }
 
 impl Target<'_> {
-    /// Sends a body, if it is not over already.
-    pub(super) async fn send(&mut self, body: &mut RequestBody<'_>) -> Result<(), UploadError> {
-        while let Some(piece) = body.next().await.map_err(UploadError::Body)? {
+    /// Sends a body. `kept`: see [`RequestBody::next`].
+    pub(super) async fn send(
+        &mut self,
+        body: &mut RequestBody<'_>,
+        progress: &Progress,
+        kept: &Cell<bool>,
+    ) -> Result<(), UploadError> {
+        while let Some(piece) = body.next(kept).await.map_err(UploadError::Body)? {
+            progress.note();
             match piece {
                 Piece::Data(data) => self.data(data).await.map_err(|_| UploadError::Upstream)?,
                 Piece::Trailers(trailers) => return self.end(Some(trailers)).await.map_err(|_| UploadError::Upstream),
             }
+            progress.note();
         }
         self.end(None).await.map_err(|_| UploadError::Upstream)
     }

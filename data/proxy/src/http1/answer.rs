@@ -1,9 +1,11 @@
 //! Answers of the proxy's own.
 
+use std::time::Duration;
+
 use super::body::Body;
 use super::head::{Goes, append};
 use super::prepare::Facts;
-use super::{After, caller_gone};
+use super::{After, caller_gone, caller_stuck};
 use crate::io::Buf;
 use crate::phases::Answer;
 use crate::worker::{Connection, Ticket};
@@ -25,13 +27,16 @@ pub(super) async fn answer(
     let persists = whole && facts.persists && !connection.is_leaving();
     let mut out = connection.worker.buffers.take_vec();
     write_answer(&mut out, answer, Goes::of(facts.version, persists).field(), facts.to_head);
-    let (_, mut writer) = connection.stream.split();
-    let written = writer.write_all(&out, b"").await;
+    let idle = Duration::from_millis(ticket.listener.compiled.config.limits.idle_timeout_ms);
+    let Connection { stream, timer, .. } = &mut *connection;
+    let (_, mut writer) = stream.split();
+    let written = timer.within(idle, writer.write_all(&out, b"")).await;
     connection.worker.buffers.put_vec(out);
     match (written, persists) {
-        (Err(_), _) => caller_gone(connection),
-        (Ok(()), true) => After::KeepAlive,
-        (Ok(()), false) => After::Linger,
+        (Ok(Ok(())), true) => After::KeepAlive,
+        (Ok(Ok(())), false) => After::Linger,
+        (Ok(Err(_)), _) => caller_gone(connection),
+        (Err(_), _) => caller_stuck(connection),
     }
 }
 

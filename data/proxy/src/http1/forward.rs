@@ -10,14 +10,15 @@ use tokio::time::Instant;
 
 use super::prepare::{Facts, Outgoing, forward_action};
 use super::respond::{Responded, Responding};
-use super::upload::{Progress, Upload, UploadError};
-use super::{After, answer, caller_gone, tunnel};
+use super::upload::{Upload, UploadError};
+use super::{After, answer, caller_gone, caller_stuck, tunnel};
 use crate::io::{Buf, NotWritten};
 use crate::phases::Answer;
 use crate::snapshot::{ForwardAction, RouteEntry};
 use crate::stats::{Fault, Refusal};
 use crate::upstream::{
-    AcquireError, Again, Attempts, ClusterState, EndpointState, Failure, InFlight, Lease, acquire, try_idle,
+    AcquireError, Again, Attempts, ClusterState, Deadlines, EndpointState, Failure, InFlight, Lease, Progress, acquire,
+    try_idle,
 };
 use crate::worker::{Connection, Leaving, ListenerView, Ticket};
 
@@ -40,6 +41,8 @@ enum Ended {
     Broken,
     /// The caller broke off.
     CallerGone,
+    /// The caller does not take the response.
+    CallerStuck,
 }
 
 /// Forwards a request whose head is written, and whose body begins in `buf`.
@@ -56,8 +59,20 @@ pub(super) async fn forward(
         return malformed(connection, buf, facts, ticket, 400).await;
     };
     let cluster = &listener.view.clusters[outgoing.to.cluster];
-    let mut exchange =
-        Exchange { connection, buf, facts, ticket, listener: &listener, route, action, cluster, upload, outgoing };
+    let deadlines = Deadlines::new(action);
+    let mut exchange = Exchange {
+        connection,
+        buf,
+        facts,
+        ticket,
+        listener: &listener,
+        route,
+        action,
+        cluster,
+        upload,
+        outgoing,
+        deadlines,
+    };
     let after = exchange.run().await;
     let head = std::mem::take(&mut exchange.outgoing.head);
     connection.worker.buffers.put_vec(head);
@@ -75,6 +90,7 @@ struct Exchange<'a> {
     cluster: &'a Rc<ClusterState>,
     upload: Upload,
     outgoing: Outgoing,
+    deadlines: Deadlines,
 }
 
 impl Exchange<'_> {
@@ -110,9 +126,9 @@ impl Exchange<'_> {
         let acquired = match try_idle(self.cluster, endpoint) {
             Some(lease) => Ok(lease),
             None => {
-                let wait = self.action.timeout.unwrap_or_else(|| self.idle());
+                let until = self.deadlines.connection(self.idle());
                 let acquire = Box::pin(acquire(self.cluster, endpoint));
-                match self.connection.timer.limit(Some(Instant::now() + wait), acquire).await {
+                match self.connection.timer.limit(Some(until), acquire).await {
                     Ok(acquired) => acquired,
                     Err(_) => Err(AcquireError::Refused(Refusal::Pending)),
                 }
@@ -130,7 +146,7 @@ impl Exchange<'_> {
     }
 
     fn again(&self, attempts: &mut Attempts, failure: Failure, endpoint: &EndpointState) -> Again {
-        if !self.upload.replayable {
+        if !self.upload.replayable || self.deadlines.are_over() {
             return Again::No;
         }
         attempts.after(failure, self.facts.idempotent, self.action.retry.as_ref(), self.cluster, Some(endpoint.address))
@@ -161,6 +177,7 @@ impl Exchange<'_> {
             Ok(Responded::Failed(failure)) => Ended::Failed(failure),
             Ok(Responded::Retry) => Ended::Retry,
             Ok(Responded::Broken) => Ended::Broken,
+            Ok(Responded::CallerStuck) => Ended::CallerStuck,
             Ok(Responded::CallerGone | Responded::Switched) => Ended::CallerGone,
             Err(status) => Ended::Malformed(status),
         }
@@ -185,8 +202,11 @@ impl Exchange<'_> {
         let reused = lease.reused;
         let (from, mut to) = lease.stream.split();
         let body = self.upload.claimed(self.buf);
-        if let Err(NotWritten { nothing }) = to.write_all_or_tell(&self.outgoing.head, body).await {
-            return Ok(Responded::Failed(write_failure(nothing, reused)));
+        let idle = self.idle();
+        match self.connection.timer.within(idle, to.write_all_or_tell(&self.outgoing.head, body)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(NotWritten { nothing })) => return Ok(Responded::Failed(write_failure(nothing, reused))),
+            Err(_) => return Ok(Responded::Failed(Failure::Timeout)),
         }
         if body.is_empty() {
             self.connection.worker.buffers.release_if_empty(self.buf);
@@ -200,7 +220,6 @@ impl Exchange<'_> {
             let failure = Failure::Status(status);
             retry.is_some() && attempts.after(failure, idempotent, retry, cluster, Some(endpoint)) == Again::Yes
         };
-        let idle = self.idle();
         let Connection { worker, listener, stream, timer, .. } = &mut *self.connection;
         let (caller, to) = stream.split();
         let mut responding = Responding {
@@ -213,7 +232,7 @@ impl Exchange<'_> {
             to,
             buf: received,
             progress: &progress,
-            timeout: self.action.timeout_per_try(),
+            deadlines: &self.deadlines,
             idle,
             reused,
             upgrade: self.outgoing.upgrade,
@@ -243,7 +262,7 @@ impl Exchange<'_> {
             to,
             buf: received,
             progress: &progress,
-            timeout: self.action.timeout_per_try(),
+            deadlines: &self.deadlines,
             idle,
             reused: lease.reused,
             upgrade: false,
@@ -293,6 +312,7 @@ impl Exchange<'_> {
                 self.connection.worker.stats.fault(Fault::UpstreamReset);
                 After::Close
             }
+            Ended::CallerStuck => caller_stuck(self.connection),
             _ => caller_gone(self.connection),
         }
     }

@@ -108,13 +108,20 @@ pub(super) fn write_response(
         let stays = match field {
             Known::Connection | Known::KeepAlive | Known::ProxyConnection => false,
             Known::Upgrade => goes == Goes::Over,
-            Known::TransferEncoding => keep_coding,
+            // A peer that frames what has no body would be believed by some (RFC 9112 section 6.3, RFC 9110 section 8.6).
+            Known::TransferEncoding => keep_coding && !is_bodiless(head.status),
+            Known::ContentLength => head.status >= 200 && head.status != 204,
             _ => true,
         };
         stays && !is_edited(edits, header.name)
     });
     out.extend_from_slice(goes.field());
     finish(out, edits);
+}
+
+/// A response with this status has no body, whatever its fields say.
+pub(crate) fn is_bodiless(status: u16) -> bool {
+    matches!(status, 100..200 | 204 | 304)
 }
 
 /// Copies the lines of the fields that stay, those next to each other at once. `bytes` is what the head was parsed from.
@@ -239,6 +246,29 @@ mod tests {
     #[test]
     fn http_1_0_without_host_gets_one() {
         assert!(request("GET / HTTP/1.0\r\n\r\n", |_| {}).contains("\r\nhost: cluster\r\n"));
+    }
+
+    #[test]
+    fn what_has_no_body_goes_on_without_framing() {
+        let both = "Content-Length: 5\r\nA: b\r\n";
+        let coded = "Transfer-Encoding: chunked\r\nA: b\r\n";
+        for (status, fields, expected) in [
+            (100, both, "A: b\r\n"),
+            (103, coded, "A: b\r\n"),
+            (204, both, "A: b\r\n"),
+            (204, coded, "A: b\r\n"),
+            (304, both, both),
+            (304, coded, "A: b\r\n"),
+            (200, coded, coded),
+        ] {
+            let text = format!("HTTP/1.1 {status} x\r\n{fields}\r\n");
+            let mut slots = slots::<20>();
+            let head = parse_response(text.as_bytes(), &mut slots, 4096, false).unwrap().unwrap();
+            let mut out = Vec::new();
+            write_response(&mut out, text.as_bytes(), &head, &HeaderEdits::default(), Goes::On, true);
+            let expected = format!("HTTP/1.1 {status} x\r\n{expected}\r\n");
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{fields}");
+        }
     }
 
     #[test]

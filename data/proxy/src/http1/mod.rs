@@ -176,6 +176,12 @@ async fn linger(connection: &mut Connection, buf: &mut Buf) {
     }
 }
 
+/// Counts a caller that did not take its response. The connection is closed at once: nothing waits for such a caller.
+fn caller_stuck(connection: &Connection) -> After {
+    connection.worker.stats.fault(Fault::DownstreamTimeout);
+    After::Close
+}
+
 /// Counts a caller that broke the connection while a request was on it.
 fn caller_gone(connection: &Connection) -> After {
     connection.worker.stats.fault(Fault::DownstreamReset);

@@ -11,9 +11,8 @@ use weir_config::HeaderEdits;
 use super::body::Body;
 use super::head::{Goes, write_response};
 use super::prepare::Facts;
-use super::upload::Progress;
-use crate::io::{BUFFER_BYTES, Buf, Reader, Timer, Writer};
-use crate::upstream::Failure;
+use crate::io::{BUFFER_BYTES, Buf, Elapsed, Reader, Timer, Writer};
+use crate::upstream::{Deadlines, Failure, Progress};
 use crate::worker::{Leaving, Ticket, Worker};
 
 /// Largest response head (bytes).
@@ -45,6 +44,8 @@ pub(super) enum Responded {
     Broken,
     /// The caller is gone.
     CallerGone,
+    /// The caller does not take the response.
+    CallerStuck,
 }
 
 /// All that a response's way needs.
@@ -59,8 +60,7 @@ pub(super) struct Responding<'a, 'c> {
     /// What was received from the upstream and not passed on.
     pub(super) buf: &'a mut Buf,
     pub(super) progress: &'a Progress,
-    /// From all of the request sent to the response's head.
-    pub(super) timeout: Option<Duration>,
+    pub(super) deadlines: &'a Deadlines,
     pub(super) idle: Duration,
     /// The upstream connection carried another request before.
     pub(super) reused: bool,
@@ -99,8 +99,8 @@ impl Responding<'_, '_> {
                 Ok(Parsed::Retry) => return Responded::Retry,
                 Ok(Parsed::Interim(out)) if interim < MAX_INTERIM => {
                     interim += 1;
-                    if self.to.write_all(&out, b"").await.is_err() {
-                        return Responded::CallerGone;
+                    if let Err(ended) = write(self.timer, self.idle, &mut self.to, &out, b"").await {
+                        return ended;
                     }
                 }
                 Ok(Parsed::More) => {
@@ -180,7 +180,7 @@ impl Responding<'_, '_> {
         if self.buf.is_allocated() && !self.buf.make_room(MAX_RESPONSE_HEAD.max(BUFFER_BYTES)) {
             return Err(Responded::Failed(Failure::Protocol));
         }
-        let Responding { worker, from, buf, timer, progress, timeout, idle, watched, .. } = self;
+        let Responding { worker, from, buf, timer, progress, deadlines, idle, watched, .. } = self;
         let mut watch = watched.is_some();
         let read = poll_fn(|cx| {
             if let Poll::Ready(read) = from.poll_fill(cx, &worker.buffers, buf) {
@@ -189,11 +189,7 @@ impl Responding<'_, '_> {
             if watched.as_mut().is_some_and(|caller| caller.poll_reset(cx, &mut watch)) {
                 return Poll::Ready(Err(Responded::CallerGone));
             }
-            let deadline = match progress.sent_at.get() {
-                Some(sent) => (*timeout).map(|timeout| sent + timeout),
-                None => Some(progress.last_read.get() + *idle),
-            };
-            match deadline {
+            match progress.deadline(deadlines, *idle) {
                 Some(deadline) => timer.poll_until(cx, deadline).map(|_| Err(Responded::Failed(Failure::Timeout))),
                 None => Poll::Pending,
             }
@@ -208,6 +204,10 @@ impl Responding<'_, '_> {
 
     /// Passes the final response on, body and all.
     async fn relay(&mut self, mut response: Final) -> Responded {
+        let ends_by_closing = response.framing == Framing::UntilClose || response.decode;
+        if ends_by_closing {
+            self.to.reset_on_close(true);
+        }
         if let Err(ended) = self.relay_first(&mut response).await {
             return ended;
         }
@@ -221,6 +221,9 @@ impl Responding<'_, '_> {
         }
         if response.goes == Goes::Over {
             return Responded::Switched;
+        }
+        if ends_by_closing {
+            self.to.reset_on_close(false);
         }
         // What follows a complete response was not asked for: the connection is out of step.
         let upstream_persists = response.persists && self.buf.is_empty() && response.framing != Framing::UntilClose;
@@ -249,12 +252,16 @@ impl Responding<'_, '_> {
 
     /// What comes next of the body. False if it has ended by the upstream's closing.
     async fn relay_more(&mut self, response: &mut Final) -> Result<bool, Responded> {
-        let Responding { worker, from, buf, timer, idle, to, .. } = self;
+        let Responding { worker, from, buf, timer, idle, to, progress, .. } = self;
         worker.buffers.release_if_empty(buf);
-        let mut deadline = None;
+        let mut since = None;
         let read = poll_fn(|cx| match from.poll_fill(cx, &worker.buffers, buf) {
             Poll::Ready(read) => Poll::Ready(Ok(read)),
-            Poll::Pending => timer.poll_until(cx, *deadline.get_or_insert_with(|| Instant::now() + *idle)).map(Err),
+            Poll::Pending => {
+                // The caller may still be sending: the exchange is idle when neither side moves.
+                let since = *since.get_or_insert_with(Instant::now);
+                timer.poll_until(cx, since.max(progress.moved.get()) + *idle).map(Err)
+            }
         })
         .await;
         match read {
@@ -285,15 +292,9 @@ async fn write(
     first: &[u8],
     second: &[u8],
 ) -> Result<(), Responded> {
-    let mut deadline = None;
-    let mut writing = std::pin::pin!(to.write_all(first, second));
-    let written = poll_fn(|cx| match writing.as_mut().poll(cx) {
-        Poll::Ready(written) => Poll::Ready(Ok(written)),
-        // Nearly always the socket takes all at once, and no clock is read.
-        Poll::Pending => timer.poll_until(cx, *deadline.get_or_insert_with(|| Instant::now() + idle)).map(Err),
-    });
-    match written.await {
+    match timer.within(idle, to.write_all(first, second)).await {
         Ok(Ok(())) => Ok(()),
-        _ => Err(Responded::CallerGone),
+        Ok(Err(_)) => Err(Responded::CallerGone),
+        Err(Elapsed) => Err(Responded::CallerStuck),
     }
 }

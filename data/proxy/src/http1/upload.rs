@@ -1,13 +1,12 @@
 //! A request's body on its way to the upstream.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 
-use tokio::time::Instant;
 use weir_codec::http1::{Framing, Reject};
 
 use super::body::Body;
 use crate::io::{Buf, Reader, Writer};
+use crate::upstream::Progress;
 use crate::worker::Worker;
 
 /// A request's body: what of it lies in the caller's buffer, and what is still to come.
@@ -21,27 +20,6 @@ pub(super) struct Upload {
     claimed: usize,
     /// False once some of the body is no longer in the buffer.
     pub(super) replayable: bool,
-}
-
-/// How far an upload is, for the one who waits for the response meanwhile.
-#[derive(Debug)]
-pub(super) struct Progress {
-    /// When all was sent.
-    pub(super) sent_at: Cell<Option<Instant>>,
-    /// When something was last received from the caller.
-    pub(super) last_read: Cell<Instant>,
-}
-
-impl Progress {
-    /// All was sent already.
-    pub(super) fn sent(now: Instant) -> Self {
-        Progress { sent_at: Cell::new(Some(now)), last_read: Cell::new(now) }
-    }
-
-    /// There is more to come.
-    pub(super) fn begun(now: Instant) -> Self {
-        Progress { sent_at: Cell::new(None), last_read: Cell::new(now) }
-    }
 }
 
 /// Why an upload ended early.
@@ -94,8 +72,9 @@ impl Upload {
         to.write_all(head, self.claimed(buf)).await.map_err(|_| UploadError::Upstream)?;
         while !self.is_complete() {
             self.read_more(worker, buf, from).await?;
-            progress.last_read.set(Instant::now());
+            progress.note();
             to.write_all(self.claimed(buf), b"").await.map_err(|_| UploadError::Upstream)?;
+            progress.note();
         }
         self.settle(buf);
         Ok(())

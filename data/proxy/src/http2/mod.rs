@@ -13,7 +13,7 @@ use h2::server::{Builder, SendResponse};
 use http::{HeaderMap, Method, Request, header};
 use tokio::time::Instant;
 
-use crate::bridge::{Decided, Exchange, MapFields, Outgoing, RequestBody, Sink, is_grpc};
+use crate::bridge::{Decided, Exchange, MapFields, Outgoing, RequestBody, Sink, content_length, is_grpc};
 use crate::http1::{forward_action, forwarded_for};
 use crate::io::{Buf, Prefixed, Timer};
 use crate::phases::{Answer, Next, decide};
@@ -25,8 +25,6 @@ use crate::worker::{Connection, Details, Leaving, ListenerState, ListenerView, T
 
 /// Streams that a caller opened and reset before they were looked at; more is an attack (CVE-2023-44487).
 const MAX_RESET_STREAMS: usize = 32;
-/// Bytes of answers held for one stream until the caller takes them.
-const MAX_SEND_BUFFER: usize = 64 * 1024;
 
 /// What the streams of a connection share.
 struct Shared {
@@ -46,7 +44,7 @@ pub(crate) async fn serve(connection: Connection, first: Buf) {
     builder
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(limits.max_head_bytes as u32)
-        .max_send_buffer_size(MAX_SEND_BUFFER)
+        .max_send_buffer_size(limits.buffer_bytes)
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
@@ -58,29 +56,34 @@ pub(crate) async fn serve(connection: Connection, first: Buf) {
     };
     let shared =
         Rc::new(Shared { worker, listener, peer, active: Cell::new(0), quiet_since: Cell::new(Instant::now()) });
-    let mut told = false;
+    let mut told = None;
     loop {
         let accepted = poll_fn(|cx| {
             control.listen(cx.waker());
             control.set_busy(shared.active.get() > 0);
             let leaving = Leaving { worker: &shared.worker, listener: &shared.listener };
-            if !told && (leaving.now() || shared.is_idle_for(idle)) {
+            if told.is_none() && leaving.now() {
                 http2.graceful_shutdown();
-                told = true;
+                told = Some(Instant::now());
             }
-            match http2.poll_accept(cx) {
-                Poll::Pending if !told && shared.active.get() == 0 => {
-                    // When the time is up, the connection is told to go, and polled once more for that.
-                    match timer.poll_until(cx, shared.quiet_since.get() + idle) {
-                        Poll::Ready(_) => {
-                            http2.graceful_shutdown();
-                            told = true;
-                            http2.poll_accept(cx)
-                        }
-                        Poll::Pending => Poll::Pending,
-                    }
+            let accepted = http2.poll_accept(cx);
+            if accepted.is_ready() || shared.active.get() > 0 {
+                return accepted;
+            }
+            let quiet = told.map_or(shared.quiet_since.get(), |told| told.max(shared.quiet_since.get()));
+            match (timer.poll_until(cx, quiet + idle), told) {
+                (Poll::Pending, _) => Poll::Pending,
+                // When the time is up, the connection is told to go, and polled once more for that.
+                (Poll::Ready(_), None) => {
+                    http2.graceful_shutdown();
+                    told = Some(Instant::now());
+                    http2.poll_accept(cx)
                 }
-                polled => polled,
+                // All is sent, but the caller does not take it.
+                (Poll::Ready(_), Some(_)) => {
+                    shared.worker.stats.fault(Fault::DownstreamTimeout);
+                    Poll::Ready(None)
+                }
             }
         })
         .await;
@@ -106,10 +109,6 @@ impl Drop for Active {
 }
 
 impl Shared {
-    fn is_idle_for(&self, idle: Duration) -> bool {
-        self.active.get() == 0 && self.quiet_since.get().elapsed() >= idle
-    }
-
     fn note_end(&self, error: &h2::Error) {
         let fault = if error.is_io() { Fault::DownstreamReset } else { Fault::Protocol };
         if !error.is_io() || self.active.get() > 0 {
@@ -132,18 +131,22 @@ async fn handle(shared: &Shared, request: Request<RecvStream>, respond: SendResp
     let view = shared.listener.view();
     let (parts, body) = request.into_parts();
     let mut sink = Sink::http2(respond, is_grpc(&parts.headers));
+    let limits = &view.compiled.config.limits;
+    let mut timer = Timer::new();
     let mut ticket = Ticket::new(&shared.worker, &view);
     let outgoing = match decided(shared, &view, &mut ticket, parts) {
         Ok(outgoing) => outgoing,
         Err(answer) => {
             ticket.answered(&answer);
-            // A caller that is gone does not miss the answer.
-            let _ = sink.answer(&answer).await;
+            // A caller that is gone does not miss the answer, and one that does not take it gets none.
+            let idle = Duration::from_millis(limits.idle_timeout_ms);
+            if timer.within(idle, sink.answer(&answer)).await.is_err() {
+                shared.worker.stats.fault(Fault::DownstreamTimeout);
+            }
             return;
         }
     };
-    let body = if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Http2(body) };
-    let mut timer = Timer::new();
+    let body = RequestBody::from_http2(body, limits.buffer_bytes);
     let exchange = Exchange { worker: &shared.worker, timer: &mut timer, ticket: &ticket, outgoing, body, sink };
     exchange.run().await;
 }
@@ -157,6 +160,8 @@ fn decided(
 ) -> Result<Outgoing, Answer> {
     let (host, path) = destination(&parts)?;
     check_count(view, &parts.headers)?;
+    let bad_length = |_| Answer::refuse(Refusal::BadRequest, 400, "content-length is not one number\n");
+    let length = content_length(&parts.headers).map_err(bad_length)?;
     let fields = MapFields(&parts.headers);
     let request = snapshot::Request { method: parts.method.as_str(), host: &host, path, fields: &fields };
     let decision = decide(&shared.worker, view, shared.peer.ip(), &request);
@@ -179,7 +184,7 @@ fn decided(
     let path = rewritten(path, &action.prefix_rewrite).into_owned();
     let forwarded_for = forwarded_for(shared.peer, view);
     let decided = Decided { to, route, action, trace: trace.as_ref(), forwarded_for };
-    Ok(Outgoing::new(parts.method, &host, &path, parts.headers, decided))
+    Ok(Outgoing::new(parts.method, (&host, &path), parts.headers, length, decided))
 }
 
 /// Host and path of a request. Whatever could be read in two ways is refused, as in HTTP/1.

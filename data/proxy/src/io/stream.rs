@@ -7,11 +7,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::{Buf, BufferPool};
+
+/// A host that acknowledges nothing for this long is gone (`TCP_USER_TIMEOUT`, see `tcp(7)`).
+const VANISHED: Duration = Duration::from_secs(20);
 
 /// A connected socket.
 #[derive(Debug)]
@@ -20,9 +24,22 @@ pub(crate) struct Stream(TcpStream);
 /// Connects within the time given.
 pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
     match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
-        Ok(connected) => Ok(Stream::new(connected?)),
+        Ok(connected) => {
+            let stream = connected?;
+            notice_silence(&stream);
+            Ok(Stream::new(stream))
+        }
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+/// Has the kernel notice a host that vanished without a word: while an answer is awaited nothing else would.
+fn notice_silence(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(VANISHED / 2).with_interval(VANISHED / 8);
+    // Without the options, a request waits for its own timeout instead.
+    let _ = socket.set_tcp_keepalive(&probes);
+    let _ = socket.set_tcp_user_timeout(Some(VANISHED));
 }
 
 impl Stream {
@@ -171,6 +188,13 @@ impl Writer<'_> {
             (true, false) => half.poll_write(cx, second),
             _ => half.poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)]),
         }
+    }
+
+    /// While set, closing the socket resets the connection, whoever closes it: for a message whose end is told by
+    /// closing, and which must not look complete if it breaks off.
+    pub(crate) fn reset_on_close(&self, reset: bool) {
+        // A socket that does not take the option is gone already.
+        let _ = SockRef::from(self.0.as_ref()).set_linger(reset.then_some(Duration::ZERO));
     }
 
     /// Says that nothing more will be written.

@@ -3,7 +3,9 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The deadline has passed.
@@ -46,7 +48,23 @@ impl Timer {
             }
             None => self.sleep.insert(Box::pin(sleep_until(deadline))),
         };
-        sleep.as_mut().poll(cx).map(|()| Elapsed)
+        // A task that has spent its budget would be told to come again, and the timer left unregistered; but when the task
+        // does, the timer is taken for registered.
+        pin!(unconstrained(sleep.as_mut())).poll(cx).map(|()| Elapsed)
+    }
+
+    /// Runs a future until it is done, or for this long. What is done at once, as nearly all is, costs no look at a clock.
+    pub(crate) async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut deadline = None;
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+                self.poll_until(cx, deadline).map(Err)
+            }
+        })
+        .await
     }
 
     /// Runs a future until it is done or the deadline passes; no deadline: until it is done.
@@ -68,7 +86,21 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_goes_off_even_if_it_was_set_by_a_task_without_budget() {
+        let (mut timer, mut spent) = (Timer::new(), false);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let set = poll_fn(|cx| {
+            while !spent && has_budget_remaining() {
+                assert!(pin!(consume_budget()).poll(cx).is_ready());
+            }
+            spent = true;
+            timer.poll_until(cx, deadline)
+        });
+        assert_eq!(tokio::time::timeout(Duration::from_secs(2), set).await, Ok(Elapsed));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_timer_serves_later_and_earlier_deadlines() {

@@ -174,10 +174,9 @@ impl ForwardAction {
         }
     }
 
-    /// Time for one attempt.
-    pub(crate) fn timeout_per_try(&self) -> Option<Duration> {
-        let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout_ms).map(Duration::from_millis);
-        [per_try, self.timeout].into_iter().flatten().min()
+    /// Time for one attempt, apart from that for all of them.
+    pub(crate) fn per_try_timeout(&self) -> Option<Duration> {
+        self.retry.as_ref().and_then(|retry| retry.per_try_timeout_ms).map(Duration::from_millis)
     }
 }
 

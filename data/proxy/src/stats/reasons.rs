@@ -98,6 +98,8 @@ pub enum Fault {
     UpstreamReset,
     /// A caller's connection was reset while a request was on it.
     DownstreamReset,
+    /// A caller did not take its response in time.
+    DownstreamTimeout,
     /// No connection to an endpoint.
     Connect,
     /// A response did not come in time.
@@ -121,6 +123,7 @@ impl Fault {
         Fault::Protocol,
         Fault::UpstreamReset,
         Fault::DownstreamReset,
+        Fault::DownstreamTimeout,
         Fault::Connect,
         Fault::Timeout,
         Fault::ConfigRejected,
@@ -137,6 +140,7 @@ impl Fault {
             Fault::Protocol => "protocol",
             Fault::UpstreamReset => "upstream_reset",
             Fault::DownstreamReset => "downstream_reset",
+            Fault::DownstreamTimeout => "downstream_timeout",
             Fault::Connect => "connect",
             Fault::Timeout => "timeout",
             Fault::ConfigRejected => "config_rejected",

@@ -2,11 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use h2::{Ping, PingPong};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use super::cluster::{ClusterState, EndpointState};
 use super::pool::{AcquireError, open_stream};
@@ -17,6 +20,8 @@ use crate::stats::Refusal;
 const STREAMS_PER_CONNECTION: usize = 100;
 /// Connections per endpoint and worker; beyond, requests queue inside them.
 const MAX_CONNECTIONS: usize = 16;
+/// A connection that does not answer a ping within this is closed.
+const PONG: Duration = Duration::from_secs(2);
 /// Flow-control windows offered to peers (bytes): what a stream and a connection may have in flight towards us.
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -39,6 +44,10 @@ struct H2Connection {
     idle_since: Cell<Instant>,
     /// It takes no more requests.
     gone: Cell<bool>,
+    /// A request on it was not answered in time: it gets no other until it has answered a ping.
+    suspect: Cell<bool>,
+    ping: RefCell<Option<PingPong>>,
+    driver: RefCell<Option<AbortHandle>>,
 }
 
 /// A place on a connection, for one request.
@@ -66,6 +75,29 @@ impl H2Lease {
     pub(crate) fn note_gone(&self) {
         self.connection.gone.set(true);
     }
+
+    /// The request was not answered in time. The connection gets no other until it has answered a ping, and is closed if
+    /// it does not, which ends the requests on it. Pings at other times would be taken for an attack by some servers.
+    pub(crate) fn note_silence(&self) {
+        let Some(ping) = self.connection.ping.take() else { return };
+        self.connection.suspect.set(true);
+        tokio::task::spawn_local(probe(Rc::downgrade(&self.connection), ping));
+    }
+}
+
+async fn probe(connection: Weak<H2Connection>, mut ping: PingPong) {
+    let answered = matches!(timeout(PONG, ping.ping(Ping::opaque())).await, Ok(Ok(_)));
+    let Some(connection) = connection.upgrade() else { return };
+    if answered {
+        connection.suspect.set(false);
+        connection.ping.replace(Some(ping));
+    } else {
+        tracing::debug!("an HTTP/2 upstream does not answer: its connection is closed");
+        connection.gone.set(true);
+        if let Some(driver) = connection.driver.take() {
+            driver.abort();
+        }
+    }
 }
 
 impl H2Pool {
@@ -73,8 +105,10 @@ impl H2Pool {
     fn best(&self, limit: usize) -> Option<H2Lease> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| !connection.gone.get());
-        let least = connections.iter().min_by_key(|connection| connection.active.get())?;
-        let has_room = least.active.get() < limit || connections.len() >= MAX_CONNECTIONS;
+        let most = connections.len() >= MAX_CONNECTIONS;
+        let usable = connections.iter().filter(|connection| most || !connection.suspect.get());
+        let least = usable.min_by_key(|connection| (connection.suspect.get(), connection.active.get()))?;
+        let has_room = least.active.get() < limit || most;
         has_room.then(|| H2Lease::new(least))
     }
 
@@ -127,7 +161,7 @@ async fn open_one(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> R
 
 async fn handshake(cluster: &ClusterState, endpoint: &EndpointState) -> std::io::Result<Rc<H2Connection>> {
     let (stream, open) = open_stream(cluster, endpoint).await?;
-    let timeout = Duration::from_millis(cluster.compiled.config.connect_timeout_ms);
+    let limit = Duration::from_millis(cluster.compiled.config.connect_timeout_ms);
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
@@ -135,15 +169,18 @@ async fn handshake(cluster: &ClusterState, endpoint: &EndpointState) -> std::io:
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST_BYTES);
     let handshake = builder.handshake(Prefixed::new(Buf::default(), stream));
-    let (send, driver) = tokio::time::timeout(timeout, handshake).await?.map_err(std::io::Error::other)?;
+    let (send, mut driver) = timeout(limit, handshake).await?.map_err(std::io::Error::other)?;
     let connection = Rc::new(H2Connection {
         send,
         active: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         gone: Cell::new(false),
+        suspect: Cell::new(false),
+        ping: RefCell::new(driver.ping_pong()),
+        driver: RefCell::default(),
     });
     let watched = Rc::downgrade(&connection);
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         // How it ended shows on the requests it carried.
         let _ = driver.await;
         drop(open);
@@ -151,5 +188,6 @@ async fn handshake(cluster: &ClusterState, endpoint: &EndpointState) -> std::io:
             connection.gone.set(true);
         }
     });
+    connection.driver.replace(Some(task.abort_handle()));
     Ok(connection)
 }

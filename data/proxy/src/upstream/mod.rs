@@ -3,11 +3,13 @@
 //! All of it belongs to one worker; nothing is shared with others but counters that are read elsewhere.
 
 mod cluster;
+mod deadlines;
 mod h2;
 mod pool;
 mod retry;
 
 pub(crate) use self::h2::{CONNECTION_WINDOW, H2Lease, STREAM_WINDOW, acquire_h2};
 pub(crate) use cluster::{ClusterState, EndpointState, InFlight, build_clusters};
+pub(crate) use deadlines::{Deadlines, Progress};
 pub(crate) use pool::{AcquireError, Lease, acquire, try_idle};
 pub(crate) use retry::{Again, Attempts, Failure};

@@ -1,5 +1,7 @@
 //! HTTP/1 on both sides.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::peers::{GET, Message, Running, Setup, Upstream, nobody, ok, snapshot, soon};
@@ -274,6 +276,48 @@ async fn an_answer_that_breaks_off_breaks_off_for_the_caller() {
     caller.head().await.unwrap();
     assert_eq!(caller.rest().await, b"half");
     running.metric("weir_proxy_faults_total{reason=\"upstream_reset\"} 1").await;
+}
+
+/// A proxy before an upstream whose answer ends with its connection, and which breaks off in the middle once told.
+async fn breaking_off() -> (Running, tokio::sync::watch::Sender<bool>) {
+    let (break_off, told) = tokio::sync::watch::channel(false);
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        let mut told = told.clone();
+        async move {
+            peer.head().await;
+            peer.send("HTTP/1.1 200 OK\r\n\r\nhalf").await;
+            told.wait_for(|told| *told).await.unwrap();
+            peer.stream.set_zero_linger().unwrap();
+        }
+    })
+    .await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    // It lives as long as the test.
+    std::mem::forget(upstream);
+    (running, break_off)
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_with_the_connection_does_not_look_complete_when_it_breaks_off() {
+    let (running, break_off) = breaking_off().await;
+    let mut caller = running.connect().await;
+    caller.send(GET).await;
+    caller.until("half").await;
+    break_off.send(true).unwrap();
+    let error = soon(caller.stream.read_u8()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn nor_does_it_when_the_proxy_cuts_it() {
+    let (running, _never) = breaking_off().await;
+    let mut caller = running.connect().await;
+    caller.send(GET).await;
+    caller.until("half").await;
+    let options = weir_proxy::DrainOptions { deadline: Duration::from_millis(50), ..Default::default() };
+    assert_eq!(soon(running.proxy.drain(options)).await.cut, 1);
+    let error = soon(caller.stream.read_u8()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use weir_proxy::DrainOptions;
@@ -242,4 +243,116 @@ async fn one_listener_takes_both_protocols() {
     // A method that begins like the HTTP/2 preface.
     let answer = running.connect().await.ask("PRINT / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_caller_that_never_reads_is_reset_and_holds_no_upstream() {
+    let upstream = Upstream::scripted(|mut peer, _| async move {
+        peer.head().await;
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n").await;
+        let _ = peer.stream.write_all(&vec![7; 10_000_000]).await;
+    })
+    .await;
+    let running = Setup::new().listener("limits: {idleTimeoutMs: 100}").start(&[upstream.address]).await;
+    let caller = Caller::connect(running.address).await;
+    let (response, _) = caller.send.clone().ready().await.unwrap().send_request(request("GET", "/"), true).unwrap();
+    let mut body = soon(response).await.unwrap().into_body();
+    running.metric("weir_proxy_faults_total{reason=\"downstream_timeout\"} 1").await;
+    running.metric("weir_upstream_connections{cluster=\"up\"} 0").await;
+    let error = loop {
+        if let Err(error) = soon(body.data()).await.expect("the response must not look complete") {
+            break error;
+        }
+    };
+    assert!(error.is_reset(), "{error}");
+}
+
+#[tokio::test]
+async fn a_length_told_in_more_than_one_way_is_refused() {
+    let upstream = Upstream::saying("x").await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let mut caller = Caller::connect(running.address).await;
+    for lengths in [&[""][..], &["0", "0"], &["0", "5"], &["0, 0"]] {
+        let mut ambiguous = request("POST", "/");
+        for length in lengths {
+            ambiguous.headers_mut().append("content-length", length.parse().unwrap());
+        }
+        let mut send = soon(caller.send.clone().ready()).await.unwrap();
+        // The HTTP/2 library refuses some by itself, by a reset.
+        match soon(send.send_request(ambiguous, true).unwrap().0).await {
+            Ok(answer) => assert_eq!(answer.status().as_u16(), 400, "{lengths:?}"),
+            Err(error) => assert!(error.is_reset(), "{lengths:?}: {error}"),
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(caller.ask(request("GET", "/"), &[], None).await.body, b"x");
+}
+
+/// An empty SETTINGS frame, and a GOAWAY that says that no request was looked at (RFC 9113 sections 6.5 and 6.8).
+const SETTINGS_AND_GOAWAY: [u8; 26] = {
+    let mut frames = [0; 26];
+    frames[3] = 4;
+    frames[9 + 2] = 8;
+    frames[9 + 3] = 7;
+    frames
+};
+
+#[tokio::test]
+async fn a_request_with_a_body_is_repeated_when_the_upstream_did_not_look_at_it() {
+    let upstream = Upstream::scripted(|mut peer, number| async move {
+        if number == 0 {
+            peer.until("hello").await;
+            peer.send(SETTINGS_AND_GOAWAY).await;
+            peer.rest().await;
+            return;
+        }
+        let mut connection = h2::server::handshake(peer.stream).await.unwrap();
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            tokio::spawn(echo_one(request, respond));
+        }
+    })
+    .await;
+    let running = Setup::new().cluster("protocol: Http2").start(&[upstream.address]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let answer = caller.ask(request("POST", "/"), &[b"hello"], None).await;
+    assert_eq!((answer.response.status().as_u16(), answer.body.as_slice()), (200, &b"hello"[..]));
+}
+
+#[tokio::test]
+async fn a_body_too_large_to_keep_is_not_repeated() {
+    static LARGE: [u8; 10_000] = [7; 10_000];
+    let upstream = Upstream::scripted(|mut peer, _| async move {
+        peer.until("hello").await;
+        peer.send(SETTINGS_AND_GOAWAY).await;
+        peer.rest().await;
+    })
+    .await;
+    let setup = Setup::new().cluster("protocol: Http2").listener("limits: {bufferBytes: 4096}");
+    let running = setup.start(&[upstream.address]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let answer = caller.ask(request("POST", "/"), &[&LARGE, b"hello"], None).await;
+    assert_eq!(answer.response.status().as_u16(), 502);
+    running.metric("weir_upstream_connects_total{cluster=\"up\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_went_silent_gets_no_other_request_and_is_closed() {
+    let upstream = Upstream::scripted(|peer, number| async move {
+        let mut connection = h2::server::handshake(peer.stream).await.unwrap();
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            if number == 0 {
+                // Nothing is read any more, pings neither.
+                std::future::pending::<()>().await;
+            }
+            tokio::spawn(echo_one(request, respond));
+        }
+    })
+    .await;
+    let setup = Setup::new().cluster("protocol: Http2").forward("timeoutMs: 200");
+    let running = setup.start(&[upstream.address]).await;
+    let mut caller = Caller::connect(running.address).await;
+    assert_eq!(caller.ask(request("GET", "/"), &[], None).await.response.status().as_u16(), 504);
+    assert_eq!(caller.ask(request("GET", "/"), &[], None).await.response.status().as_u16(), 200);
+    running.metric("weir_upstream_connects_total{cluster=\"up\"} 2").await;
+    running.metric("weir_upstream_connections{cluster=\"up\"} 1").await;
 }

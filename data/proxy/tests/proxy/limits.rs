@@ -104,6 +104,17 @@ async fn an_upstream_must_answer_in_time() {
 }
 
 #[tokio::test]
+async fn the_timeout_holds_over_all_attempts() {
+    let upstream = silent().await;
+    let retry = "timeoutMs: 100, retry: {attempts: 10, on: [Reset], perTryTimeoutMs: 30, budgetPercent: 100}";
+    let running = Setup::new().forward(retry).start(&[upstream.address]).await;
+    assert_eq!(running.connect().await.ask(GET).await.status(), 504);
+    let connects = (1..=4).map(|count| format!("weir_upstream_connects_total{{cluster=\"up\"}} {count}"));
+    let metrics = running.proxy.metrics();
+    assert!(connects.into_iter().any(|line| metrics.lines().any(|found| found == line)), "{metrics}");
+}
+
+#[tokio::test]
 async fn a_head_must_come_in_time() {
     let upstream = Upstream::saying("x").await;
     let running = Setup::new().listener("limits: {headTimeoutMs: 50}").start(&[upstream.address]).await;
