@@ -7,3 +7,4 @@ pub mod dubbo;
 pub mod hessian;
 pub mod http1;
 pub mod rpc;
+pub mod tls_hello;
