@@ -7,6 +7,9 @@ use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use crate::options::AccessLog;
 
@@ -15,11 +18,23 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// Batches on their way to the writer.
 const MAX_BATCHES: usize = 64;
 
+/// Between two tries to reach a writer that is behind, when it is to write out what it has.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+/// What the writer is given.
+#[derive(Debug)]
+pub(crate) enum Batch {
+    /// Lines.
+    Lines(Vec<u8>),
+    /// Tell when all before is written.
+    Flush(oneshot::Sender<()>),
+}
+
 /// Starts the writer.
 ///
 /// # Errors
 /// If the file cannot be opened or the thread cannot be started.
-pub(crate) fn start(target: &AccessLog) -> io::Result<SyncSender<Vec<u8>>> {
+pub(crate) fn start(target: &AccessLog) -> io::Result<SyncSender<Batch>> {
     let out: Box<dyn Write + Send> = match target {
         AccessLog::Stdout => Box::new(io::stdout()),
         AccessLog::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
@@ -29,23 +44,41 @@ pub(crate) fn start(target: &AccessLog) -> io::Result<SyncSender<Vec<u8>>> {
     Ok(sender)
 }
 
-fn write_all(mut out: Box<dyn Write + Send>, batches: &Receiver<Vec<u8>>) {
+fn write_all(mut out: Box<dyn Write + Send>, batches: &Receiver<Batch>) {
     for batch in batches {
-        if let Err(error) = out.write_all(&batch).and_then(|()| out.flush()) {
-            tracing::warn!(%error, "cannot write the access log; lines are lost");
+        match batch {
+            Batch::Lines(lines) => {
+                if let Err(error) = out.write_all(&lines).and_then(|()| out.flush()) {
+                    tracing::warn!(%error, "cannot write the access log; lines are lost");
+                }
+            }
+            // Nobody listens if the time for it was over.
+            Batch::Flush(done) => drop(done.send(())),
         }
     }
+}
+
+/// Resolves when all that the writer was given is written.
+pub(crate) async fn flush(writer: &SyncSender<Batch>) {
+    let (done, written) = oneshot::channel();
+    let mut marker = Batch::Flush(done);
+    while let Err(TrySendError::Full(unsent)) = writer.try_send(marker) {
+        marker = unsent;
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+    // A writer that has gone writes nothing more.
+    let _ = written.await;
 }
 
 /// Lines of one worker that were not handed over yet.
 #[derive(Debug)]
 pub(crate) struct LogBuffer {
     lines: RefCell<Vec<u8>>,
-    writer: SyncSender<Vec<u8>>,
+    writer: SyncSender<Batch>,
 }
 
 impl LogBuffer {
-    pub(crate) fn new(writer: SyncSender<Vec<u8>>) -> Self {
+    pub(crate) fn new(writer: SyncSender<Batch>) -> Self {
         LogBuffer { lines: RefCell::default(), writer }
     }
 
@@ -65,7 +98,7 @@ impl LogBuffer {
     }
 
     fn send(&self, batch: Vec<u8>) -> bool {
-        match self.writer.try_send(batch) {
+        match self.writer.try_send(Batch::Lines(batch)) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
@@ -122,7 +155,7 @@ mod tests {
         };
         assert!(buffer.push(&line));
         assert!(!buffer.push(&line));
-        let batch = receiver.recv().unwrap();
+        let Batch::Lines(batch) = receiver.recv().unwrap() else { panic!("lines were sent") };
         let parsed: serde_json::Value = serde_json::from_slice(&batch).unwrap();
         assert_eq!((parsed["status"].as_u64(), parsed["host"].as_str()), (Some(200), Some("h\"")));
     }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 use weir_client::Token;
 use weir_client::otlp::OtlpOptions;
@@ -22,6 +25,9 @@ use weir_proxy::{
     AccessLog, DrainOptions, DrainReport, Drill, InheritedSockets, Options, Proxy, Readiness, Snapshot, Span, admin,
     control, otlp,
 };
+
+/// At the end, log lines and spans that are still queued get this long each.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A proxy that stands beside an application and carries its traffic.
 ///
@@ -119,7 +125,9 @@ async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Er
     if flags.config.is_none() && flags.control.control.is_none() {
         return Err("give --config FILE, or --control URL with --instance, --app and --inbound".into());
     }
-    let proxy = Proxy::start(options(&flags, inherited), snapshot).await?;
+    let exporting = flags.control.otlp.as_ref().map(|collector| Exporting::begin(&flags, collector));
+    let spans = exporting.as_ref().map(|exporting| exporting.spans.clone());
+    let proxy = Proxy::start(options(&flags, inherited, spans), snapshot).await?;
     let admin = admin::serve(proxy.clone(), flags.admin).await?;
     announce(&flags, &proxy, admin)?;
     let report = match flags.config {
@@ -130,6 +138,12 @@ async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Er
         }
     };
     tracing::info!(?report, "stopped");
+    if !proxy.flush(LAST_WORDS).await {
+        tracing::warn!("access log lines are lost: their writer is behind");
+    }
+    if let Some(exporting) = exporting {
+        exporting.end().await;
+    }
     Ok(())
 }
 
@@ -138,29 +152,47 @@ fn load(path: &Path) -> Result<Arc<Snapshot>, Box<dyn Error>> {
     Ok(Snapshot::compile(config)?)
 }
 
-fn options(flags: &Flags, inherited: InheritedSockets) -> Options {
+fn options(flags: &Flags, inherited: InheritedSockets, spans: Option<SyncSender<Span>>) -> Options {
     Options {
         workers: flags.workers,
         release: flags.release.clone(),
         drill: flags.drill,
         inherited,
         access_log: flags.access_log.clone().map_or(AccessLog::Stdout, AccessLog::File),
-        spans: flags.control.otlp.as_ref().map(|collector| export_spans(flags, collector)),
+        spans,
         trace_ratio: flags.control.otlp_ratio,
     }
 }
 
-/// Begins to export spans; they are to be put into the returned queue.
-fn export_spans(flags: &Flags, collector: &str) -> SyncSender<Span> {
-    let (sender, queue) = otlp::queue();
-    tokio::spawn(queue.export(OtlpOptions {
-        address: collector.to_owned(),
-        token: Token::none(),
-        service: flags.control.app.clone().unwrap_or_else(|| "weir-proxy".to_owned()),
-        instance: flags.control.instance.clone().unwrap_or_default(),
-        version: flags.release.clone(),
-    }));
-    sender
+/// The export of spans.
+struct Exporting {
+    spans: SyncSender<Span>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Exporting {
+    fn begin(flags: &Flags, collector: &str) -> Self {
+        let (spans, queue) = otlp::queue();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let options = OtlpOptions {
+            address: collector.to_owned(),
+            token: Token::none(),
+            service: flags.control.app.clone().unwrap_or_else(|| "weir-proxy".to_owned()),
+            instance: flags.control.instance.clone().unwrap_or_default(),
+            version: flags.release.clone(),
+        };
+        let task = tokio::spawn(queue.export(options, async move { drop(stopped.await) }));
+        Exporting { spans, stop, task }
+    }
+
+    /// Exports what is queued, within bounds.
+    async fn end(self) {
+        let _ = self.stop.send(());
+        if tokio::time::timeout(LAST_WORDS, self.task).await.is_err() {
+            tracing::warn!("spans are lost: their collector is behind");
+        }
+    }
 }
 
 /// Tells where the admin endpoint is, and of a drill as loudly as can be.
@@ -192,11 +224,17 @@ async fn serve_file(proxy: &Proxy, stop: impl Future<Output = ()>) -> DrainRepor
             proxy.take_health_window();
         }
     };
-    tokio::select! {
-        () = stop => {}
-        () = windows => {}
+    let mut stop = pin!(stop);
+    let asked = tokio::select! {
+        () = &mut stop => false,
+        () = proxy.asked_to_leave() => true,
+        () = windows => false,
+    };
+    let report = proxy.drain(DrainOptions::default()).await;
+    if asked {
+        stop.await;
     }
-    proxy.drain(DrainOptions::default()).await
+    report
 }
 
 /// SIGTERM and SIGINT.

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{timeout, timeout_at};
 use weir_config::Direction;
 
-use crate::access_log;
+use crate::access_log::{self, Batch};
 use crate::io::bind;
 use crate::options::{DrainOptions, Drill, Options};
 use crate::readiness::{Readiness, ReadinessCell};
@@ -39,6 +40,9 @@ struct Inner {
     current: Mutex<Current>,
     health: Mutex<(HealthReader, HealthWindow)>,
     config_rejected: AtomicU64,
+    /// Where access log lines go; told to write out what it has.
+    log: SyncSender<Batch>,
+    leave: watch::Sender<bool>,
 }
 
 /// What the workers were last switched to.
@@ -140,6 +144,8 @@ impl Proxy {
             current: Mutex::new(Current { snapshot: Snapshot::empty(), listening: HashMap::new() }),
             health: Mutex::default(),
             config_rejected: AtomicU64::new(0),
+            log: setup.log,
+            leave: watch::Sender::new(false),
         };
         let proxy = Proxy { inner: Arc::new(inner) };
         proxy.apply(snapshot).await?;
@@ -268,6 +274,28 @@ impl Proxy {
             }
         }
         answers
+    }
+
+    /// Asks whoever runs the proxy to end its traffic, as SIGTERM does, but to keep the process.
+    pub fn ask_to_leave(&self) {
+        self.inner.leave.send_replace(true);
+    }
+
+    /// Resolves once [`Proxy::ask_to_leave`] was called.
+    pub async fn asked_to_leave(&self) {
+        // The sender lives as long as the proxy.
+        let _ = self.inner.leave.subscribe().wait_for(|asked| *asked).await;
+    }
+
+    /// Writes out the access log lines that are still queued; for the end, after a drain. False if `limit` was over
+    /// first, and some may be lost.
+    pub async fn flush(&self, limit: Duration) -> bool {
+        timeout(limit, async {
+            all(self.command(Command::Flush).await).await;
+            access_log::flush(&self.inner.log).await;
+        })
+        .await
+        .is_ok()
     }
 
     fn connections(&self) -> u64 {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::options::DrainOptions;
 use crate::{HealthWindow, LATENCY_BOUNDS_US, Proxy, Readiness, Traffic};
 
 /// An answer.
@@ -125,10 +124,6 @@ fn traffic(traffic: &Traffic) -> Value {
 }
 
 fn drain(proxy: &Proxy) -> Page {
-    let proxy = proxy.clone();
-    tokio::spawn(async move {
-        let report = proxy.drain(DrainOptions::default()).await;
-        tracing::info!(?report, "drained on request");
-    });
+    proxy.ask_to_leave();
     Page::text(202, "draining\n")
 }

@@ -11,6 +11,7 @@ mod windows;
 use std::collections::HashSet;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -41,7 +42,7 @@ pub enum ControlError {
 }
 
 /// Runs a started proxy (with an [empty](crate::Snapshot::empty) configuration) from the control plane until `stop`
-/// resolves and it has drained. `inherited` names the listeners whose sockets the parent process handed over.
+/// resolves and it has drained. Asked by [`Proxy::ask_to_leave`], it drains the same way before `stop`. `inherited` names the listeners whose sockets the parent process handed over.
 ///
 /// # Errors
 /// If the flags are incomplete or the token is unusable; nothing has begun then.
@@ -66,9 +67,16 @@ pub async fn run(
     let following = tokio::spawn(xds::run(options, sink, status));
     let showing = tokio::spawn(show_waiting(proxy.clone(), identity.address.clone(), statuses, checks.clone()));
     let registration = tokio::spawn(register(proxy.clone(), identity, token, checks));
-    stop.await;
+    let mut stop = pin!(stop);
+    let asked = tokio::select! {
+        () = &mut stop => false,
+        () = proxy.asked_to_leave() => true,
+    };
     let drain = DrainOptions { grace, deadline: Duration::from_millis(flags.drain_timeout_ms), ..Default::default() };
     let report = leave(&proxy, Duration::from_millis(flags.goodbye_timeout_ms), drain, registration).await;
+    if asked {
+        stop.await;
+    }
     // Until here the configuration was followed: what the application still calls must stay right while it drains.
     following.abort();
     showing.abort();

@@ -227,6 +227,25 @@ async fn leaving_waits_until_callers_know_and_then_drains() {
 }
 
 #[tokio::test]
+async fn asked_by_its_admin_endpoint_it_says_goodbye_too_and_stays() {
+    let mut running = Running::start(Options::default()).await;
+    let (_peer, mut control, _) = serving(&mut running, application("first").await).await;
+    let admin = crate::admin::serve(running.proxy.clone(), (Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    stream.write_all(b"POST /drain HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    assert_eq!(control.goodbye().await, "stopping");
+    assert_eq!(get(running.address()).await, "first");
+    control.say(CommandKind::Unpublished(Unpublished::default())).await;
+    while running.proxy.readiness() != Readiness::Draining {
+        tokio::task::yield_now().await;
+    }
+    control.ended().await;
+    assert!(!running.task.is_finished(), "the process stays until it is stopped");
+    running.stop.send(()).unwrap();
+    soon("the end", running.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_proxy_that_never_served_stops_at_once() {
     let mut running = Running::start(Options::default()).await;
     let _peer = running.control.delta().await;

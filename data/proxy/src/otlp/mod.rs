@@ -4,6 +4,7 @@
 //! (`telemetry_dropped`). One task takes them out in batches and sends them; what the collector does not take is
 //! dropped and told in the log, not kept: spans are worth less than memory.
 
+use std::pin::pin;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -34,15 +35,20 @@ pub fn queue() -> (SyncSender<Span>, SpanQueue) {
 }
 
 impl SpanQueue {
-    /// Exports until the future is dropped.
-    pub async fn export(self, options: OtlpOptions) {
+    /// Exports until `stop` resolves, and then what is there.
+    pub async fn export(self, options: OtlpOptions, stop: impl Future<Output = ()>) {
         let address = options.address.clone();
         let mut exporter = Exporter::new(options);
         let mut losses = Losses::default();
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
+        let mut stop = pin!(stop);
+        let mut stopping = false;
+        while !stopping {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = &mut stop => stopping = true,
+            }
             while let Some(batch) = self.batch() {
                 let count = batch.len() as u64;
                 match exporter.export(batch).await {

@@ -58,11 +58,16 @@ async fn what_is_queued_reaches_the_collector() {
         instance: "order-1".into(),
         version: "1".into(),
     };
-    let exporting = tokio::spawn(queue.export(options));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let exporting = tokio::spawn(queue.export(options, async move { drop(stopped.await) }));
     let spans = collector.next().await;
     assert_eq!((spans.len(), spans[0].name.as_str(), spans[0].is_server), (1, "GET stock/0", false));
     // The task goes on: what comes later is exported too.
     sender.try_send(span("GET stock/1")).unwrap();
     assert_eq!(collector.next().await[0].name, "GET stock/1");
-    exporting.abort();
+    // What is queued at the end is exported before it.
+    sender.try_send(span("GET stock/2")).unwrap();
+    stop.send(()).unwrap();
+    assert_eq!(collector.next().await[0].name, "GET stock/2");
+    exporting.await.unwrap();
 }

@@ -15,7 +15,7 @@ use weir_config::Direction;
 use super::apply::Update;
 use super::view::View;
 use super::{Phase, Worker};
-use crate::access_log::LogBuffer;
+use crate::access_log::{Batch, LogBuffer};
 use crate::options::{DrainOptions, Drill};
 use crate::snapshot::Snapshot;
 use crate::stats::{Fault, Span, WorkerStats};
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     /// End the traffic of a direction; answered when no connection of it is left. Outbound is drained last, so that its
     /// answer waits for every connection.
     Drain(Direction, DrainOptions, oneshot::Sender<()>),
+    /// Hand over the log lines of all requests, once no connection is left.
+    Flush(oneshot::Sender<()>),
     /// Cut what is left; answered with the number of requests that this hits.
     Cut(oneshot::Sender<usize>),
 }
@@ -43,7 +45,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     pub(crate) drill: Option<Drill>,
-    pub(crate) log: SyncSender<Vec<u8>>,
+    pub(crate) log: SyncSender<Batch>,
     pub(crate) spans: Option<SyncSender<Span>>,
     pub(crate) trace_ratio: f64,
 }
@@ -95,12 +97,20 @@ async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                     let _ = done.send(());
                 });
             }
+            Command::Flush(done) => {
+                let worker = worker.clone();
+                tokio::task::spawn_local(async move {
+                    worker.connections.none(Direction::Outbound).await;
+                    worker.flush_log();
+                    let _ = done.send(());
+                });
+            }
             Command::Cut(done) => {
                 let _ = done.send(worker.connections.abort_all());
             }
         }
     }
-    worker.log.flush();
+    worker.flush_log();
 }
 
 /// Ticks: measures how late the loop is, writes out log lines, closes stale connections.
@@ -109,9 +119,7 @@ async fn look_after(worker: Rc<Worker>) {
         let asked = Instant::now();
         tokio::time::sleep(TICK).await;
         worker.note_delay(asked.elapsed().saturating_sub(TICK));
-        if !worker.log.flush() {
-            worker.stats.fault(Fault::TelemetryDropped);
-        }
+        worker.flush_log();
         let now = Instant::now();
         let clusters = worker.view.borrow().clusters.clone();
         clusters.iter().for_each(|cluster| cluster.sweep(now));
@@ -132,6 +140,12 @@ impl Worker {
             outbound: Cell::new(Phase::Serving),
             view: RefCell::new(Rc::new(View { snapshot: Snapshot::empty(), clusters: Vec::new() })),
             listeners: RefCell::default(),
+        }
+    }
+
+    fn flush_log(&self) {
+        if !self.log.flush() {
+            self.stats.fault(Fault::TelemetryDropped);
         }
     }
 

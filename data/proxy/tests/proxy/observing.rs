@@ -90,6 +90,21 @@ async fn the_access_log_has_a_line_per_request() {
 }
 
 #[tokio::test]
+async fn lines_that_are_queued_at_the_end_are_written() {
+    let file = std::env::temp_dir().join(format!("weir-access-log-end-{}", std::process::id()));
+    let upstream = Upstream::saying("x").await;
+    let options = Options { access_log: AccessLog::File(file.clone()), ..Default::default() };
+    let running = Running::start(options, Setup::new().listener("accessLog: true").snapshot(&[upstream.address])).await;
+    running.connect().await.ask(GET).await;
+    let drain = weir_proxy::DrainOptions { quiet: Duration::ZERO, ..Default::default() };
+    running.proxy.drain(drain).await;
+    assert!(running.proxy.flush(Duration::from_secs(10)).await);
+    let written = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(written.lines().count(), 1, "{written}");
+}
+
+#[tokio::test]
 async fn sampled_requests_become_spans() {
     let (sender, spans) = std::sync::mpsc::sync_channel(10);
     let upstream = Upstream::saying("x").await;
@@ -123,5 +138,5 @@ async fn the_admin_endpoint_shows_all_of_it() {
     assert_eq!(get("GET /nothing").await.status(), 404);
     assert_eq!(get("GET /drain").await.status(), 405);
     assert_eq!(get("POST /drain").await.status(), 202);
-    assert_eq!(get("GET /ready").await.status(), 503);
+    crate::peers::soon(running.proxy.asked_to_leave()).await;
 }
