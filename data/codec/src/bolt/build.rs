@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Frame, Head, Kind, METHOD, Reject, SERVICE, TARGET_SERVICE, Version, headers};
-use crate::hessian::put_text;
+use super::{Frame, HESSIAN2, Head, Kind, METHOD, Reject, SERVICE, TARGET_SERVICE, Version, headers, sofa};
 use crate::rpc::Failure;
 
-const HESSIAN2: u8 = 1;
 const REQUEST_CLASS: &str = "com.alipay.sofa.rpc.core.request.SofaRequest";
-const ERROR_CLASS: &str = "com.alipay.remoting.rpc.exception.RpcServerException";
 
 impl Frame {
     /// "Are you there?"
@@ -28,15 +25,12 @@ impl Frame {
         Self::empty(version, Kind::Goaway, id)
     }
 
-    /// The answer to `request` when no server gave one: a status, and `message` as content for clients that show it
-    /// (sofa-bolt-node reads a Hessian string there; Java goes by the status). Never to be sent for
-    /// [`Kind::OneWay`].
+    /// The answer to `request` when no server gave one: a status, and an exception with `message`, since that is what
+    /// the clients of Java and Node read. Never to be sent for [`Kind::OneWay`].
     pub fn failure(request: &Head, failure: Failure, message: &str) -> Self {
         let head =
             Head { status: failure.bolt_status(), ..head(request.version.of_answer(), Kind::Response, request.id) };
-        let mut content = Vec::new();
-        put_text(message, &mut content);
-        Self::assemble(head, ERROR_CLASS.as_bytes(), &[], &content)
+        Self::assemble(head, sofa::ERROR_CLASS.as_bytes(), &[], &sofa::exception(message))
     }
 
     /// A request as SOFARPC sends it; for load generators and tests.

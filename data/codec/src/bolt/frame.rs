@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Head, Headers, Kind, METHOD, Reject, SERVICE, TARGET_SERVICE, Version};
+use super::{HESSIAN2, Head, Headers, Kind, METHOD, Reject, SERVICE, TARGET_SERVICE, Version, sofa};
 use crate::rpc::{Edit, Limits};
 
 /// A whole frame, as it came or as it was built. Its bytes are those it was decoded from: taking it from the buffer,
@@ -106,9 +106,10 @@ impl Frame {
         headers.text(TARGET_SERVICE).or_else(|| headers.text(SERVICE))
     }
 
-    /// The method that is called, if the header map names one.
+    /// The method that is called, if the header map names one or the content is a `SofaRequest` in Hessian.
     pub fn method(&self) -> Option<&str> {
-        self.headers().ok()?.text(METHOD)
+        let in_content = || (self.head.codec == HESSIAN2).then(|| sofa::method(self.content())).flatten();
+        self.headers().ok()?.text(METHOD).or_else(in_content)
     }
 
     /// Gives it another id, in place.

@@ -1,7 +1,8 @@
 //! SOFABolt, versions 1 and 2 (`RpcProtocol.java` and `RpcProtocolV2.java` of sofastack/sofa-bolt).
 //!
 //! A frame is a head of 20 to 24 bytes, then the name of a class, SOFARPC's header map, the content, and in one variant
-//! of version 2 a CRC-32. The content is never looked into: service, method and labels are in the header map.
+//! of version 2 a CRC-32. The content is not looked into, but for the method's name
+//! where the header map lacks it: service, method and labels are in the header map.
 //!
 //! ```text
 //! proto | ver1 (v2) | type | command 2 | ver2 | id 4 | codec | switch (v2) | timeout 4, or status 2 |
@@ -14,12 +15,15 @@ mod build;
 mod frame;
 mod head;
 mod headers;
+mod sofa;
 
 pub use build::Call;
 pub use frame::Frame;
 pub use head::{Head, Kind, Version};
 pub use headers::Headers;
 
+/// Codec of content in SOFA's Hessian.
+pub const HESSIAN2: u8 = 1;
 /// Key of the header map that names the service for a router.
 pub const TARGET_SERVICE: &str = "sofa_head_target_service";
 /// Key of the header map that names the service for the server.

@@ -141,7 +141,7 @@ impl<'b> Reader<'b> {
         }
     }
 
-    fn length(&mut self) -> Result<usize, Malformed> {
+    pub(crate) fn length(&mut self) -> Result<usize, Malformed> {
         match self.peek() {
             Some(code) if is_int(code) => usize::try_from(self.integer()?).map_err(|_| Malformed::Length),
             Some(code) => Err(Malformed::Code { code, at: self.at }),
@@ -161,7 +161,7 @@ impl<'b> Reader<'b> {
         Ok(taken.iter().fold(0, |number, &byte| number << 8 | i64::from(byte)))
     }
 
-    fn take(&mut self, len: usize) -> Result<&'b [u8], Malformed> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'b [u8], Malformed> {
         let end = self.at.checked_add(len).ok_or(Malformed::Truncated)?;
         let taken = self.bytes.get(self.at..end).ok_or(Malformed::Truncated)?;
         self.at = end;
