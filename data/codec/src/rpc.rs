@@ -40,6 +40,14 @@ impl<'a> Edit<'a> {
     }
 }
 
+/// Of several edits of one key the last counts.
+pub(crate) fn last_of_each_key<'s, 'a>(edits: &'s [Edit<'a>]) -> impl Iterator<Item = Edit<'a>> + use<'s, 'a> {
+    edits.iter().enumerate().filter_map(|(at, edit)| {
+        let is_last = !edits[at + 1..].iter().any(|later| later.key() == edit.key());
+        is_last.then_some(*edit)
+    })
+}
+
 /// Why a call is answered by the proxy and not by the server, and how each protocol says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {

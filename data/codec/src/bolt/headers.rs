@@ -1,7 +1,7 @@
 //! SOFARPC's header map (`SimpleMapSerializer.java`): a length and a key, a length and a value, and so on; -1 is null.
 
 use super::{MAX_SECTION_BYTES, Reject};
-use crate::rpc::Edit;
+use crate::rpc::{Edit, last_of_each_key};
 
 /// The pairs of a header map, in order. A key that is there twice has its last value, as in Java's map.
 #[derive(Debug, Clone, Copy)]
@@ -62,12 +62,7 @@ impl<'b> Headers<'b> {
                 Some(_) => {}
             }
         }
-        for (at, edit) in edits.iter().enumerate() {
-            let is_last = !edits[at + 1..].iter().any(|later| later.key() == edit.key());
-            if is_last && self.first(edit.key()).is_none() {
-                put(*edit, &mut out);
-            }
-        }
+        last_of_each_key(edits).filter(|edit| self.first(edit.key()).is_none()).for_each(|edit| put(edit, &mut out));
         if out == self.bytes { Ok(None) } else { within_limit(out).map(Some) }
     }
 

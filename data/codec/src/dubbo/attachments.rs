@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Reject;
 use crate::hessian::{Reader, Value, put_text};
-use crate::rpc::Edit;
+use crate::rpc::{Edit, last_of_each_key};
 
 /// The attachments of a request or response. A key that is there twice has its last value, as in Java's map.
 #[derive(Debug, Clone)]
@@ -156,11 +156,4 @@ fn pair<'b>(reader: &mut Reader<'b>) -> Result<Pair<'b>, Reject> {
     };
     let value = reader.value()?;
     Ok(Pair { key, value, range: start..reader.position() })
-}
-
-fn last_of_each_key<'s, 'a>(edits: &'s [Edit<'a>]) -> impl Iterator<Item = Edit<'a>> + use<'s, 'a> {
-    edits.iter().enumerate().filter_map(|(at, edit)| {
-        let is_last = !edits[at + 1..].iter().any(|later| later.key() == edit.key());
-        is_last.then_some(*edit)
-    })
 }
