@@ -19,6 +19,7 @@ pub fn prepare(plan: &Plan, folder: &Path) -> io::Result<Vec<String>> {
         listeners: vec![listener("h1", plan.h1), listener("h2", plan.h2)],
         route_tables: vec![routes()],
         clusters: vec![cluster("app", plan.upstream), cluster("decoy", plan.upstream)],
+        secrets: Vec::new(),
     };
     let file = folder.join("weir.yaml");
     // JSON is YAML.
@@ -37,6 +38,7 @@ fn listener(name: &str, bind: SocketAddr) -> Listener {
         limits: Limits::default(),
         access_log: false,
         trace: false,
+        tls: None,
     }
 }
 
@@ -59,7 +61,7 @@ fn route(prefix: &str, cluster: &str) -> Route {
 }
 
 fn cluster(name: &str, upstream: SocketAddr) -> Cluster {
-    let endpoint = Endpoint { address: upstream, weight: 1, priority: 0, labels: Default::default() };
+    let endpoint = Endpoint { address: upstream, weight: 1, priority: 0, labels: Default::default(), tls: false };
     Cluster {
         name: name.to_owned(),
         protocol: UpstreamProtocol::Http1,
@@ -67,5 +69,6 @@ fn cluster(name: &str, upstream: SocketAddr) -> Cluster {
         endpoints: vec![endpoint],
         connect_timeout_ms: 5_000,
         limits: ClusterLimits::default(),
+        tls: None,
     }
 }

@@ -7,9 +7,11 @@
 //! Times carry their unit in their name, sizes are bytes. Every limit has a default; none is "unlimited".
 
 mod load;
+mod tls;
 mod types;
 mod validate;
 
 pub use load::{LoadError, from_yaml, load};
+pub use tls::*;
 pub use types::*;
 pub use validate::{ConfigError, validate};

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tls::{ClusterTls, ListenerTls, Secret};
+
 /// Everything a proxy needs to serve: its listeners, the route tables they name, the clusters those name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -15,6 +17,8 @@ pub struct ProxyConfig {
     pub route_tables: Vec<RouteTable>,
     /// Groups of endpoints, referred to by [`WeightedCluster::cluster`].
     pub clusters: Vec<Cluster>,
+    /// Certificates and roots of trust, referred to by listeners and clusters.
+    pub secrets: Vec<Secret>,
 }
 
 /// One accepting socket and how what arrives on it is treated.
@@ -42,6 +46,9 @@ pub struct Listener {
     /// Create a W3C trace context where a request has none, and pass it on (default true).
     #[serde(default = "yes")]
     pub trace: bool,
+    /// TLS; absent: what comes is taken as plaintext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
 }
 
 /// Which side of the application a listener stands on.
@@ -383,6 +390,9 @@ pub struct Cluster {
     /// Bounds, per worker.
     #[serde(default)]
     pub limits: ClusterLimits,
+    /// How TLS is spoken with endpoints that take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClusterTls>,
 }
 
 /// Protocol towards endpoints.
@@ -426,6 +436,9 @@ pub struct Endpoint {
     /// Free labels (unit, zone, version, instance).
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Connections to it are encrypted, as [`Cluster::tls`] says.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// Bounds of a cluster, per worker.

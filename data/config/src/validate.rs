@@ -1,10 +1,10 @@
 //! Whether a configuration makes sense as a whole. Every problem is reported, not just the first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     Cluster, Forward, HeaderEdits, Listener, ListenerProtocol, PathMatch, ProxyConfig, Redirect, Respond, Route,
-    RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
+    RouteAction, RouteMatch, RouteTable, Secret, StringMatch, ValueMatch, VirtualHost,
 };
 
 /// Largest compiled regular expression (bytes): bounds what a configuration can make the proxy hold.
@@ -29,6 +29,8 @@ pub fn validate(config: &ProxyConfig) -> Result<(), Vec<ConfigError>> {
     check.unique("listeners", config.listeners.iter().map(|listener| listener.name.as_str()));
     check.unique("routeTables", config.route_tables.iter().map(|table| table.name.as_str()));
     check.unique("clusters", config.clusters.iter().map(|cluster| cluster.name.as_str()));
+    check.unique("secrets", config.secrets.iter().map(|secret| secret.name.as_str()));
+    check.each("secrets", &config.secrets, Check::secret);
     check.each("listeners", &config.listeners, Check::listener);
     check.unique_binds(&config.listeners);
     check.each("routeTables", &config.route_tables, Check::table);
@@ -39,6 +41,7 @@ pub fn validate(config: &ProxyConfig) -> Result<(), Vec<ConfigError>> {
 struct Names<'a> {
     tables: HashSet<&'a str>,
     clusters: HashSet<&'a str>,
+    secrets: HashMap<&'a str, &'a Secret>,
 }
 
 impl<'a> Names<'a> {
@@ -46,6 +49,7 @@ impl<'a> Names<'a> {
         Names {
             tables: config.route_tables.iter().map(|table| table.name.as_str()).collect(),
             clusters: config.clusters.iter().map(|cluster| cluster.name.as_str()).collect(),
+            secrets: config.secrets.iter().map(|secret| (secret.name.as_str(), secret)).collect(),
         }
     }
 }
@@ -99,6 +103,29 @@ impl Check<'_> {
         };
         self.require(known, || format!("{field}.routes"), || format!("there is no {what} `{}`", listener.routes));
         self.listener_limits(field, listener);
+        if let Some(tls) = &listener.tls {
+            self.certificate(&format!("{field}.tls.certificate"), &tls.certificate);
+            tls.trust.iter().for_each(|name| self.trust(&format!("{field}.tls.trust"), name));
+            self.range(|| format!("{field}.tls.handshakeTimeoutMs"), tls.handshake_timeout_ms as usize, 1, 600_000);
+            self.range(|| format!("{field}.tls.maxHandshakes"), tls.max_handshakes, 1, 1_000_000);
+        }
+    }
+
+    fn secret(&mut self, field: &str, secret: &Secret) {
+        let both = secret.certificate.is_some() && secret.trust.is_some();
+        self.require(!both, || field.to_owned(), || "is both a certificate and roots of trust: make it two".into());
+    }
+
+    fn certificate(&mut self, field: &str, name: &str) {
+        let found = self.names.secrets.get(name).copied();
+        let fits = found.is_some_and(|secret| secret.trust.is_none());
+        self.require(fits, || field.to_owned(), || format!("there is no secret `{name}` with a certificate"));
+    }
+
+    fn trust(&mut self, field: &str, name: &str) {
+        let found = self.names.secrets.get(name).copied();
+        let fits = found.is_some_and(|secret| secret.certificate.is_none());
+        self.require(fits, || field.to_owned(), || format!("there is no secret `{name}` with roots of trust"));
     }
 
     fn listener_limits(&mut self, field: &str, listener: &Listener) {
@@ -261,9 +288,15 @@ impl Check<'_> {
         self.range(|| format!("{field}.endpoints"), cluster.endpoints.len(), 0, 100_000);
         self.range(|| format!("{field}.limits.maxConnections"), cluster.limits.max_connections, 1, 1_000_000);
         self.range(|| format!("{field}.limits.maxRequests"), cluster.limits.max_requests, 1, 10_000_000);
+        if let Some(tls) = &cluster.tls {
+            tls.certificate.iter().for_each(|name| self.certificate(&format!("{field}.tls.certificate"), name));
+            self.trust(&format!("{field}.tls.trust"), &tls.trust);
+        }
         let mut seen = HashSet::new();
         for (index, endpoint) in cluster.endpoints.iter().enumerate() {
             let at = || format!("{field}.endpoints[{index}]");
+            let lost = endpoint.tls && cluster.tls.is_none();
+            self.require(!lost, || format!("{}.tls", at()), || format!("{field}.tls does not say how"));
             self.require(seen.insert(endpoint.address), at, || format!("{} is there twice", endpoint.address));
             self.range(|| format!("{}.weight", at()), endpoint.weight as usize, 0, 1_000_000);
         }
@@ -331,6 +364,24 @@ mod tests {
             assert_eq!(problems(&table(&[wrong], vec![])).len(), 1, "{wrong}");
         }
         assert!(problems(&table(&["A.b", "a.B"], vec![]))[0].contains("twice"));
+    }
+
+    #[test]
+    fn what_encryption_refers_to_must_be_there() {
+        let text = |secrets: &str| {
+            format!(
+                "{{secrets: [{secrets}], clusters: [{{name: c, tls: {{certificate: me, trust: roots}}, \
+                 endpoints: [{{address: '127.0.0.1:1', tls: true}}]}}]}}"
+            )
+        };
+        let both = "{name: me, certificate: {chain: {file: a}, key: {file: b}}}, {name: roots, trust: {file: c}}";
+        assert!(crate::from_yaml(&text(both)).is_ok(), "{:?}", crate::from_yaml(&text(both)));
+        assert!(crate::from_yaml(&text("{name: me}, {name: roots}")).is_ok());
+        let error = crate::from_yaml(&text("{name: roots, certificate: {chain: {file: a}, key: {file: b}}}"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("`me`") && error.contains("`roots`"), "{error}");
+        let error = crate::from_yaml("clusters: [{name: c, endpoints: [{address: '127.0.0.1:1', tls: true}]}]");
+        assert!(error.unwrap_err().to_string().contains("clusters[0].endpoints[0].tls"));
     }
 
     #[test]

@@ -112,6 +112,9 @@ pub(crate) struct Line<'a> {
     pub(crate) time_ms: u64,
     pub(crate) listener: &'a str,
     pub(crate) peer: &'a str,
+    /// Who the caller is by its certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<&'a str>,
     pub(crate) method: &'a str,
     pub(crate) host: &'a str,
     pub(crate) path: &'a str,
@@ -142,6 +145,7 @@ mod tests {
             time_ms: 1,
             listener: "in",
             peer: "::1",
+            identity: None,
             method: "GET",
             host: "h\"",
             path: &path,

@@ -25,6 +25,7 @@ mod serve;
 mod snapshot;
 mod stats;
 mod tcp;
+mod tls;
 mod trace;
 mod upstream;
 mod worker;
@@ -34,3 +35,4 @@ pub use proxy::{Applied, ApplyError, BindFailure, DrainReport, Proxy, StartError
 pub use readiness::Readiness;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use stats::{EndpointWindow, Fault, HealthWindow, LATENCY_BOUNDS_US, LATENCY_BUCKETS, Refusal, Span, Traffic};
+pub use tls::CertificateInfo;

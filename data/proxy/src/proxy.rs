@@ -367,7 +367,9 @@ impl Proxy {
 
     /// All metrics as Prometheus text.
     pub fn metrics(&self) -> String {
-        crate::stats::render(&self.stats(), |fault| self.own_faults(fault), self.inner.options.drill.is_some())
+        let (stats, snapshot) = (self.stats(), self.snapshot());
+        let drills = self.inner.options.drill.is_some();
+        crate::stats::render(&stats, |fault| self.own_faults(fault), drills, snapshot.certificates())
     }
 
     /// Endpoints of all clusters with what was seen of them since the start: address, requests, errors, in flight.

@@ -18,18 +18,20 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves a connection until it ends.
 pub(crate) async fn serve(mut connection: Connection) {
     let view = connection.listener.view();
+    let mut first = Buf::default();
+    if view.compiled.tls.is_some() && !Box::pin(crate::tls::admit(&mut connection, &mut first)).await {
+        connection.worker.buffers.discard(&mut first);
+        return;
+    }
     match view.compiled.config.protocol {
-        ListenerProtocol::Http1 => Box::pin(crate::http1::serve(connection, Buf::default())).await,
-        ListenerProtocol::Http2 => Box::pin(crate::http2::serve(connection, Buf::default())).await,
-        ListenerProtocol::Tcp => Box::pin(crate::tcp::serve(connection)).await,
-        ListenerProtocol::Auto => {
-            let mut first = Buf::default();
-            match sniff(&mut connection, &mut first).await {
-                Ok(true) => Box::pin(crate::http2::serve(connection, first)).await,
-                Ok(false) => Box::pin(crate::http1::serve(connection, first)).await,
-                Err(_) => connection.worker.buffers.discard(&mut first),
-            }
-        }
+        ListenerProtocol::Http1 => Box::pin(crate::http1::serve(connection, first)).await,
+        ListenerProtocol::Http2 => Box::pin(crate::http2::serve(connection, first)).await,
+        ListenerProtocol::Tcp => Box::pin(crate::tcp::serve(connection, first)).await,
+        ListenerProtocol::Auto => match sniff(&mut connection, &mut first).await {
+            Ok(true) => Box::pin(crate::http2::serve(connection, first)).await,
+            Ok(false) => Box::pin(crate::http1::serve(connection, first)).await,
+            Err(_) => connection.worker.buffers.discard(&mut first),
+        },
     }
 }
 
@@ -53,8 +55,8 @@ async fn sniff(connection: &mut Connection, first: &mut Buf) -> io::Result<bool>
 }
 
 async fn fill(connection: &mut Connection, buf: &mut Buf, deadline: Instant) -> io::Result<usize> {
-    let Connection { worker, listener, control, stream, timer, .. } = connection;
-    let leaving = Leaving { worker, listener };
+    let Connection { worker, listener, control, stream, timer, security, .. } = connection;
+    let leaving = Leaving { worker, listener, security: *security };
     let read = poll_fn(|cx| {
         control.listen(cx.waker());
         if leaving.when_quiet() && buf.is_empty() && stream.poll_readable(cx).is_pending() {

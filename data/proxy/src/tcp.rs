@@ -14,8 +14,8 @@ use crate::worker::{Connection, ListenerView, Ticket, count_refusal};
 /// Endpoints tried for one connection.
 const ATTEMPTS: usize = 3;
 
-/// Serves a connection: connects to an endpoint, then passes bytes both ways.
-pub(crate) async fn serve(mut connection: Connection) {
+/// Serves a connection: connects to an endpoint, then passes bytes both ways; `first` holds what was read already.
+pub(crate) async fn serve(mut connection: Connection, first: Buf) {
     let view = connection.listener.view();
     let Target::Cluster(place) = view.compiled.target else { return };
     let cluster = view.view.clusters[place].clone();
@@ -28,14 +28,14 @@ pub(crate) async fn serve(mut connection: Connection) {
     };
     ticket.set_endpoint(lease.endpoint.address);
     let in_flight = InFlight::new(&lease.endpoint);
-    pass(&mut connection, &view, &mut lease).await;
+    pass(&mut connection, &view, &mut lease, first).await;
     in_flight.finish(false);
 }
 
-async fn pass(connection: &mut Connection, view: &ListenerView, lease: &mut Lease) {
+async fn pass(connection: &mut Connection, view: &ListenerView, lease: &mut Lease, mut from_caller: Buf) {
     let idle = Duration::from_millis(view.compiled.config.limits.idle_timeout_ms);
     let Connection { worker, stream, timer, .. } = connection;
-    let (mut from_caller, mut from_upstream) = (Buf::default(), Buf::default());
+    let mut from_upstream = Buf::default();
     tunnel(worker, timer, idle, (stream, &mut from_caller), (&mut lease.stream, &mut from_upstream)).await;
 }
 

@@ -38,6 +38,7 @@ pub(super) fn cluster(proto: Proto) -> Result<Arc<ClusterResource>> {
         endpoints,
         connect_timeout_ms: connect_timeout.unwrap_or(CONNECT_TIMEOUT_MS).clamp(1, 600_000),
         limits: limits(&proto, options.as_ref())?,
+        tls: None,
     };
     validated(&ProxyConfig { clusters: vec![cluster.clone()], ..Default::default() })?;
     Ok(Arc::new(ClusterResource { cluster, endpoints: source }))

@@ -75,6 +75,7 @@ impl Found {
             weight: proto.load_balancing_weight.map_or(1, |weight| weight.value.min(MAX_WEIGHT)),
             priority: locality.priority,
             labels: labels(locality.locality.as_ref(), proto.metadata.as_ref()),
+            tls: false,
         };
         match place(proto)? {
             // The same address twice is one endpoint: the first stands.

@@ -158,6 +158,7 @@ fn base(proto: &Proto) -> Result<Listener> {
         limits: Limits::default(),
         access_log: false,
         trace: true,
+        tls: None,
     })
 }
 
@@ -222,5 +223,5 @@ fn alone(resource: &ListenerResource) -> ProxyConfig {
     let listener = resource.listener.clone();
     let table = RouteTable { name: listener.routes.clone(), hosts: Vec::new() };
     let clusters = vec![route::empty_cluster(&listener.routes)];
-    ProxyConfig { listeners: vec![listener], route_tables: vec![table], clusters }
+    ProxyConfig { listeners: vec![listener], route_tables: vec![table], clusters, ..Default::default() }
 }

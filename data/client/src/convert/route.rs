@@ -58,6 +58,7 @@ pub(crate) fn empty_cluster(name: &str) -> Cluster {
         endpoints: Vec::new(),
         connect_timeout_ms: 1_000,
         limits: Default::default(),
+        tls: None,
     }
 }
 

@@ -193,7 +193,7 @@ fn enumerations_of_a_later_version_fall_back() {
 }
 
 fn endpoint(address: &str) -> Endpoint {
-    Endpoint { address: address.parse().unwrap(), weight: 1, priority: 0, labels: Default::default() }
+    Endpoint { address: address.parse().unwrap(), weight: 1, priority: 0, labels: Default::default(), tls: false }
 }
 
 #[test]

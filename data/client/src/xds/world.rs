@@ -270,6 +270,7 @@ impl World {
             listeners: active.iter().map(|resource| resource.listener.clone()).collect(),
             route_tables: tables.into_values().collect(),
             clusters: self.clusters.values().filter_map(|held| Some(self.cluster(held.active.as_ref()?))).collect(),
+            secrets: Vec::new(),
         }
     }
 

@@ -28,6 +28,8 @@ pub enum Known {
     TransferEncoding,
     /// `Upgrade`
     Upgrade,
+    /// `X-Forwarded-Client-Cert`
+    XForwardedClientCert,
     /// `X-Forwarded-For`
     XForwardedFor,
     /// `X-Forwarded-Proto`
@@ -59,6 +61,7 @@ pub fn known(name: &str) -> Known {
             b't' => ("transfer-encoding", Known::TransferEncoding),
             _ => ("x-forwarded-proto", Known::XForwardedProto),
         },
+        23 => ("x-forwarded-client-cert", Known::XForwardedClientCert),
         _ => return Known::Other,
     };
     if name.eq_ignore_ascii_case(candidate) { known } else { Known::Other }
@@ -184,6 +187,7 @@ mod tests {
             ("KEEP-ALIVE", Known::KeepAlive),
             ("content-Length", Known::ContentLength),
             ("Transfer-Encoding", Known::TransferEncoding),
+            ("x-forwarded-client-cert", Known::XForwardedClientCert),
             ("x-forwarded-proto", Known::XForwardedProto),
             ("hos", Known::Other),
             ("hosT", Known::Host),

@@ -71,8 +71,12 @@ fn ready(proxy: &Proxy) -> Page {
 }
 
 fn config_dump(proxy: &Proxy) -> Page {
-    match serde_json::to_value(proxy.snapshot().config()) {
-        Ok(config) => Page::json(200, &config),
+    let snapshot = proxy.snapshot();
+    match serde_json::to_value(snapshot.config()) {
+        Ok(mut config) => {
+            config["certificates"] = json!(snapshot.certificates());
+            Page::json(200, &config)
+        }
         Err(error) => Page::text(500, format!("the configuration cannot be written as JSON: {error}\n")),
     }
 }

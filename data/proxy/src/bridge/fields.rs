@@ -43,6 +43,8 @@ pub(super) fn set(headers: &mut HeaderMap, name: &'static str, value: &[u8]) {
 
 /// Names the caller and its protocol.
 pub(super) fn add_forwarded(headers: &mut HeaderMap, peer: Option<IpAddr>) {
+    // Who the caller is, is told by its certificate alone.
+    headers.remove("x-forwarded-client-cert");
     if let Some(peer) = peer {
         let sent = MapFields(headers).get("x-forwarded-for").map(Cow::into_owned);
         let value = match sent {

@@ -112,7 +112,7 @@ pub(crate) async fn from_http1(
     ticket: Ticket,
     outgoing: Outgoing,
 ) -> After {
-    let Connection { worker, listener, stream, timer, .. } = connection;
+    let Connection { worker, listener, stream, timer, security, .. } = connection;
     let limits = &ticket.listener.compiled.config.limits;
     let idle = Duration::from_millis(limits.idle_timeout_ms);
     let (reader, mut writer) = stream.split();
@@ -121,7 +121,7 @@ pub(crate) async fn from_http1(
         let _ = timer.within(idle, writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n", b"")).await;
     }
     let body = RequestBody::from_http1(facts.framing, limits.buffer_bytes, worker, buf, reader);
-    let sink = Sink::http1(writer, facts, Leaving { worker, listener });
+    let sink = Sink::http1(writer, facts, Leaving { worker, listener, security: *security });
     let exchange = Exchange { worker, timer, ticket: &ticket, outgoing, body, sink };
     match exchange.run().await {
         Finished::Persists => After::KeepAlive,

@@ -220,7 +220,7 @@ impl Exchange<'_> {
             let failure = Failure::Status(status);
             retry.is_some() && attempts.after(failure, idempotent, retry, cluster, Some(endpoint)) == Again::Yes
         };
-        let Connection { worker, listener, stream, timer, .. } = &mut *self.connection;
+        let Connection { worker, listener, stream, timer, security, .. } = &mut *self.connection;
         let (caller, to) = stream.split();
         let mut responding = Responding {
             worker,
@@ -236,7 +236,7 @@ impl Exchange<'_> {
             idle,
             reused,
             upgrade: self.outgoing.upgrade,
-            leaving: Leaving { worker, listener },
+            leaving: Leaving { worker, listener, security: *security },
             watched: Some(caller),
         };
         Ok(responding.run(retries).await)
@@ -246,7 +246,7 @@ impl Exchange<'_> {
     async fn exchange_streaming(&mut self, lease: &mut Lease, received: &mut Buf) -> Result<Responded, u16> {
         let progress = Progress::begun(Instant::now());
         let idle = self.idle();
-        let Connection { worker, listener, stream, timer, .. } = &mut *self.connection;
+        let Connection { worker, listener, stream, timer, security, .. } = &mut *self.connection;
         let (mut caller, to) = stream.split();
         let (from, mut upstream) = lease.stream.split();
         let upload = &mut self.upload;
@@ -266,7 +266,7 @@ impl Exchange<'_> {
             idle,
             reused: lease.reused,
             upgrade: false,
-            leaving: Leaving { worker, listener },
+            leaving: Leaving { worker, listener, security: *security },
             watched: None,
         };
         let mut uploaded = None;
@@ -310,6 +310,7 @@ impl Exchange<'_> {
             Ended::Broken => {
                 self.ticket.set_error();
                 self.connection.worker.stats.fault(Fault::UpstreamReset);
+                self.connection.stream.abandon();
                 After::Close
             }
             Ended::CallerStuck => caller_stuck(self.connection),

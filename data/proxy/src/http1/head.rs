@@ -33,6 +33,8 @@ pub(super) fn write_request(out: &mut Vec<u8>, bytes: &[u8], head: &RequestHead<
             Known::Connection | Known::KeepAlive | Known::ProxyConnection | Known::Te | Known::Http2Settings => false,
             Known::Upgrade => decided.upgrade,
             Known::Expect => head.expects_continue,
+            // Who the caller is, is told by its certificate alone.
+            Known::XForwardedClientCert => false,
             Known::XForwardedFor => decided.forwarded_for.is_none(),
             Known::Traceparent => decided.trace.is_none(),
             _ => true,

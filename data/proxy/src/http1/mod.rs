@@ -96,8 +96,8 @@ async fn next_request(connection: &mut Connection, buf: &mut Buf) -> Option<Requ
 
 /// Reads more of a head. False if there is no more, or it took too long.
 async fn fill(connection: &mut Connection, buf: &mut Buf, begun: &mut Option<Instant>) -> bool {
-    let Connection { worker, listener, control, stream, timer, .. } = connection;
-    let leaving = Leaving { worker, listener };
+    let Connection { worker, listener, control, stream, timer, security, .. } = connection;
+    let leaving = Leaving { worker, listener, security: *security };
     let view = listener.view();
     let limits = &view.compiled.config.limits;
     if buf.is_allocated() && !buf.make_room(limits.max_head_bytes.max(crate::io::BUFFER_BYTES)) {

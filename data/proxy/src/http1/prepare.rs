@@ -102,7 +102,7 @@ fn decided(connection: &Connection, view: Rc<ListenerView>, bytes: &[u8], head: 
     let decision = decide(&connection.worker, &view, connection.peer.ip(), &request);
     ticket.decided(&decision);
     let trace = trace(connection, &view, head);
-    ticket.keep_details(trace, || details(connection.peer, head));
+    ticket.keep_details(trace, || details(connection, head));
     let next = match decision.next {
         phases::Next::Answer(answer) => Next::Answer(answer),
         phases::Next::Forward(to) => forward(connection, &view, bytes, head, to, trace.as_ref()),
@@ -143,9 +143,10 @@ fn trace(connection: &Connection, view: &ListenerView, head: &RequestHead<'_, '_
     Some(TraceContext::next(received.map(|header| header.value), || connection.worker.samples()))
 }
 
-fn details(peer: SocketAddr, head: &RequestHead<'_, '_>) -> Details {
+fn details(connection: &Connection, head: &RequestHead<'_, '_>) -> Details {
     Details {
-        peer: peer.to_string(),
+        peer: connection.peer.to_string(),
+        identity: connection.link.as_ref().map(|link| link.identity.clone()),
         method: head.method.to_owned(),
         host: head.host.to_owned(),
         path: head.path.to_owned(),

@@ -18,7 +18,7 @@ use crate::http1::{forward_action, forwarded_for};
 use crate::io::{Buf, Prefixed, Timer};
 use crate::phases::{Answer, Next, decide};
 use crate::snapshot::{self, rewritten};
-use crate::stats::{Fault, Refusal};
+use crate::stats::{Fault, Link, Refusal};
 use crate::trace::TraceContext;
 use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::worker::{Connection, Details, Leaving, ListenerState, ListenerView, Ticket, Worker};
@@ -31,13 +31,14 @@ struct Shared {
     worker: Rc<Worker>,
     listener: Rc<ListenerState>,
     peer: SocketAddr,
+    link: Option<Link>,
     active: Cell<usize>,
     quiet_since: Cell<Instant>,
 }
 
 /// Serves a connection; `first` holds what was read from it already.
 pub(crate) async fn serve(connection: Connection, first: Buf) {
-    let Connection { worker, listener, control, stream, peer, mut timer } = connection;
+    let Connection { worker, listener, control, stream, peer, mut timer, security, link } = connection;
     let limits = listener.view().compiled.config.limits.clone();
     let idle = Duration::from_millis(limits.idle_timeout_ms);
     let mut builder = Builder::new();
@@ -54,14 +55,14 @@ pub(crate) async fn serve(connection: Connection, first: Buf) {
         worker.stats.fault(Fault::Protocol);
         return;
     };
-    let shared =
-        Rc::new(Shared { worker, listener, peer, active: Cell::new(0), quiet_since: Cell::new(Instant::now()) });
+    let quiet_since = Cell::new(Instant::now());
+    let shared = Rc::new(Shared { worker, listener, peer, link, active: Cell::new(0), quiet_since });
     let mut told = None;
     loop {
         let accepted = poll_fn(|cx| {
             control.listen(cx.waker());
             control.set_busy(shared.active.get() > 0);
-            let leaving = Leaving { worker: &shared.worker, listener: &shared.listener };
+            let leaving = Leaving { worker: &shared.worker, listener: &shared.listener, security };
             if told.is_none() && leaving.now() {
                 http2.graceful_shutdown();
                 told = Some(Instant::now());
@@ -173,6 +174,7 @@ fn decided(
         host: host.clone(),
         path: path.to_owned(),
         trace: None,
+        identity: shared.link.as_ref().map(|link| link.identity.clone()),
     });
     let to = match decision.next {
         Next::Answer(answer) => return Err(answer),

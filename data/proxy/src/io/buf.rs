@@ -22,6 +22,12 @@ impl Buf {
         &self.bytes[self.start..self.end]
     }
 
+    /// The same, to be decrypted where it lies.
+    #[inline]
+    pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
     /// Bytes in it.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -50,6 +56,15 @@ impl Buf {
         self.end = (self.end + n).min(self.bytes.len());
     }
 
+    /// Appends as much as there is room for; returns how much that was.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> usize {
+        let spare = self.spare();
+        let len = bytes.len().min(spare.len());
+        spare[..len].copy_from_slice(&bytes[..len]);
+        self.advance_end(len);
+        len
+    }
+
     /// Drops `n` bytes at the front.
     #[inline]
     pub(crate) fn consume(&mut self, n: usize) {
@@ -74,6 +89,24 @@ impl Buf {
             self.bytes = larger.into();
         }
         self.end < self.bytes.len()
+    }
+}
+
+impl Buf {
+    /// Makes room for `n` bytes at the end, like [`Buf::make_room`]. False if there would have to be more than `max` in all.
+    pub(crate) fn reserve(&mut self, n: usize, max: usize) -> bool {
+        if self.bytes.len() - self.end >= n {
+            return true;
+        }
+        self.bytes.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let needed = self.end + n;
+        if self.bytes.len() < needed && needed <= max {
+            let mut larger = vec![0; needed];
+            larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
+            self.bytes = larger.into();
+        }
+        self.bytes.len() >= needed
     }
 }
 

@@ -7,8 +7,10 @@ mod buf;
 mod listen;
 mod stream;
 mod timer;
+mod tls;
 
 pub(crate) use buf::{BUFFER_BYTES, Buf, BufferPool};
 pub(crate) use listen::{Listener, bind};
-pub(crate) use stream::{NotWritten, Prefixed, Reader, Stream, Writer, connect};
+pub(crate) use stream::{NotWritten, Prefixed, Reader, Stream, Unsecured, Writer, connect};
 pub(crate) use timer::{Elapsed, Timer};
+pub(crate) use tls::Session;

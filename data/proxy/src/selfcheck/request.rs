@@ -59,7 +59,7 @@ fn told<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> String {
 
 /// One outbound listener: a drill, which concerns inbound requests, must not be noticed here.
 fn config(responder: SocketAddr) -> ProxyConfig {
-    let endpoint = Endpoint { address: responder, weight: 1, priority: 0, labels: Default::default() };
+    let endpoint = Endpoint { address: responder, weight: 1, priority: 0, labels: Default::default(), tls: false };
     let cluster = Cluster {
         name: NAME.into(),
         protocol: Default::default(),
@@ -67,6 +67,7 @@ fn config(responder: SocketAddr) -> ProxyConfig {
         endpoints: vec![endpoint],
         connect_timeout_ms: 1_000,
         limits: Default::default(),
+        tls: None,
     };
     let listener = Listener {
         name: NAME.into(),
@@ -77,8 +78,14 @@ fn config(responder: SocketAddr) -> ProxyConfig {
         limits: Limits::default(),
         access_log: false,
         trace: false,
+        tls: None,
     };
-    ProxyConfig { listeners: vec![listener], route_tables: vec![table()], clusters: vec![cluster] }
+    ProxyConfig {
+        listeners: vec![listener],
+        route_tables: vec![table()],
+        clusters: vec![cluster],
+        ..Default::default()
+    }
 }
 
 fn table() -> RouteTable {

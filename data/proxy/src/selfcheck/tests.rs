@@ -15,12 +15,13 @@ fn listener(name: &str, bind: SocketAddr, direction: Direction) -> Listener {
         limits: Limits::default(),
         access_log: false,
         trace: true,
+        tls: None,
     }
 }
 
 fn config(listeners: Vec<Listener>) -> ProxyConfig {
     let table = RouteTable { name: "r".into(), hosts: Vec::new() };
-    ProxyConfig { listeners, route_tables: vec![table], clusters: Vec::new() }
+    ProxyConfig { listeners, route_tables: vec![table], ..Default::default() }
 }
 
 fn inbound() -> Listener {

@@ -140,6 +140,7 @@ mod tests {
             weight,
             priority: 0,
             labels: BTreeMap::new(),
+            tls: false,
         };
         Cluster {
             name: "c".into(),
@@ -148,6 +149,7 @@ mod tests {
             endpoints: weights.iter().enumerate().map(endpoint).collect(),
             connect_timeout_ms: 1_000,
             limits: Default::default(),
+            tls: None,
         }
     }
 

@@ -10,10 +10,12 @@ pub(crate) use balance::{Group, hash};
 pub(crate) use matching::{Fields, Request};
 pub(crate) use router::{Action, ForwardAction, RouteEntry, RouteId, Router, rewritten};
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_config::{Cluster, ConfigError, Listener, ListenerProtocol, ProxyConfig};
+
+use crate::tls::{CertificateInfo, ClientTls, Secrets, ServerTls};
 
 /// Why a configuration was not accepted: every problem that was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,7 @@ pub struct Snapshot {
     pub(crate) listeners: Vec<Arc<CompiledListener>>,
     pub(crate) routers: Vec<Router>,
     pub(crate) clusters: Vec<Arc<CompiledCluster>>,
+    certificates: BTreeMap<String, CertificateInfo>,
 }
 
 /// A listener and where its traffic goes.
@@ -42,6 +45,7 @@ pub(crate) struct CompiledListener {
     pub(crate) name: Arc<str>,
     pub(crate) config: Listener,
     pub(crate) target: Target,
+    pub(crate) tls: Option<ServerTls>,
 }
 
 /// What a listener's traffic is decided by, as an index into the snapshot.
@@ -59,6 +63,7 @@ pub(crate) struct CompiledCluster {
     pub(crate) name: Arc<str>,
     pub(crate) config: Cluster,
     pub(crate) groups: Vec<Group>,
+    pub(crate) tls: Option<Arc<ClientTls>>,
 }
 
 impl Snapshot {
@@ -68,15 +73,18 @@ impl Snapshot {
     /// All that is wrong with it; nothing is applied then.
     pub fn compile(config: ProxyConfig) -> Result<Arc<Snapshot>, SnapshotError> {
         weir_config::validate(&config).map_err(|problems| SnapshotError { problems })?;
-        let clusters = config.clusters.iter().map(|cluster| Arc::new(CompiledCluster::new(cluster))).collect();
+        let secrets = Secrets::compile(&config.secrets).map_err(|problems| SnapshotError { problems })?;
+        let clusters = compile_each("clusters", &config.clusters, |cluster| CompiledCluster::new(cluster, &secrets))?;
         let cluster_index = index(config.clusters.iter().map(|cluster| cluster.name.as_str()));
         let routers: Result<Vec<_>, _> =
             config.route_tables.iter().map(|table| Router::compile(table, &cluster_index)).collect();
         let routers = routers.map_err(|problem| SnapshotError { problems: vec![problem] })?;
         let router_index = index(config.route_tables.iter().map(|table| table.name.as_str()));
-        let listener = |listener: &Listener| Arc::new(CompiledListener::new(listener, &router_index, &cluster_index));
-        let listeners = config.listeners.iter().map(listener).collect();
-        Ok(Arc::new(Snapshot { config, listeners, routers, clusters }))
+        let listeners = compile_each("listeners", &config.listeners, |listener| {
+            CompiledListener::new(listener, &router_index, &cluster_index, &secrets)
+        })?;
+        let certificates = secrets.certificates().map(|(name, info)| (name.to_owned(), info)).collect();
+        Ok(Arc::new(Snapshot { config, listeners, routers, clusters, certificates }))
     }
 
     /// A configuration without a listener: what a proxy starts with that gets its own from the control plane.
@@ -86,6 +94,7 @@ impl Snapshot {
             listeners: Vec::new(),
             routers: Vec::new(),
             clusters: Vec::new(),
+            certificates: BTreeMap::new(),
         })
     }
 
@@ -93,6 +102,24 @@ impl Snapshot {
     pub fn config(&self) -> &ProxyConfig {
         &self.config
     }
+
+    /// What may be shown of its certificates, by the name of their secret.
+    pub fn certificates(&self) -> &BTreeMap<String, CertificateInfo> {
+        &self.certificates
+    }
+}
+
+/// Compiles each, or tells which was the first that could not be.
+fn compile_each<T, C>(
+    field: &str,
+    items: &[T],
+    compile: impl Fn(&T) -> Result<C, String>,
+) -> Result<Vec<Arc<C>>, SnapshotError> {
+    let compile = |(index, item)| {
+        let wrong = |message| ConfigError { field: format!("{field}[{index}].tls"), message };
+        compile(item).map(Arc::new).map_err(|message| SnapshotError { problems: vec![wrong(message)] })
+    };
+    items.iter().enumerate().map(compile).collect()
 }
 
 /// Names and their places. Validation has made sure that each name that is looked up exists.
@@ -103,17 +130,20 @@ fn index<'a>(names: impl Iterator<Item = &'a str>) -> Index<'a> {
 }
 
 impl CompiledListener {
-    fn new(listener: &Listener, routers: &Index<'_>, clusters: &Index<'_>) -> Self {
+    fn new(listener: &Listener, routers: &Index<'_>, clusters: &Index<'_>, secrets: &Secrets) -> Result<Self, String> {
         let target = match listener.protocol {
             ListenerProtocol::Tcp => Target::Cluster(clusters[listener.routes.as_str()]),
             _ => Target::Router(routers[listener.routes.as_str()]),
         };
-        CompiledListener { name: listener.name.as_str().into(), config: listener.clone(), target }
+        let tls = listener.tls.as_ref().map(|tls| ServerTls::compile(tls, listener.protocol, secrets)).transpose()?;
+        Ok(CompiledListener { name: listener.name.as_str().into(), config: listener.clone(), target, tls })
     }
 }
 
 impl CompiledCluster {
-    fn new(cluster: &Cluster) -> Self {
-        CompiledCluster { name: cluster.name.as_str().into(), config: cluster.clone(), groups: Group::all(cluster) }
+    fn new(cluster: &Cluster, secrets: &Secrets) -> Result<Self, String> {
+        let tls = cluster.tls.as_ref().map(|tls| ClientTls::compile(tls, secrets)).transpose()?.map(Arc::new);
+        let (name, groups) = (cluster.name.as_str().into(), Group::all(cluster));
+        Ok(CompiledCluster { name, config: cluster.clone(), groups, tls })
     }
 }

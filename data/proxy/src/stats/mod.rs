@@ -3,6 +3,7 @@
 mod counter;
 mod health;
 mod histogram;
+mod links;
 mod reasons;
 mod render;
 mod series;
@@ -12,6 +13,7 @@ pub(crate) use counter::Held;
 pub(crate) use health::HealthReader;
 pub use health::{EndpointWindow, HealthWindow, Traffic};
 pub use histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};
+pub(crate) use links::{Link, LinkKey};
 pub use reasons::{Fault, Refusal};
 pub(crate) use render::render;
 pub(crate) use series::{ClusterStats, EndpointStats, Series, SeriesKey, direction_label};

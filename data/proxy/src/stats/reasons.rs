@@ -39,6 +39,8 @@ pub enum Refusal {
     Unsupported,
     /// A deliberate failure of the drill.
     Drill,
+    /// A connection without TLS to a listener that takes none.
+    PlaintextRefused,
 }
 
 impl Refusal {
@@ -61,6 +63,7 @@ impl Refusal {
         Refusal::RetryBudget,
         Refusal::Unsupported,
         Refusal::Drill,
+        Refusal::PlaintextRefused,
     ];
 
     /// The value of the `reason` label.
@@ -83,6 +86,7 @@ impl Refusal {
             Refusal::RetryBudget => "retry_budget",
             Refusal::Unsupported => "unsupported",
             Refusal::Drill => "drill",
+            Refusal::PlaintextRefused => "plaintext_refused",
         }
     }
 }

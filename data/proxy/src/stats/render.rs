@@ -5,17 +5,27 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};
+use super::links::{LinkTotal, link_totals};
 use super::reasons::{Fault, Refusal};
 use super::series::{CLASSES, ClusterStats, SeriesKey};
-use super::worker::WorkerStats;
+use super::worker::{HandshakeFailures, WorkerStats};
+use crate::tls::{CertificateInfo, HandshakeFailure};
 
 /// Everything that is exported, summed over the workers.
-pub(crate) fn render(workers: &[Arc<WorkerStats>], proxy_faults: impl Fn(Fault) -> u64, drill: bool) -> String {
+pub(crate) fn render(
+    workers: &[Arc<WorkerStats>],
+    proxy_faults: impl Fn(Fault) -> u64,
+    drill: bool,
+    shown: &BTreeMap<String, CertificateInfo>,
+) -> String {
     let mut out = String::with_capacity(16 * 1024);
     requests(&mut out, workers);
     reasons(&mut out, workers, proxy_faults);
     clusters(&mut out, workers);
     gauges(&mut out, workers, drill);
+    handshakes(&mut out, workers);
+    links(&mut out, workers);
+    certificates(&mut out, shown);
     out
 }
 
@@ -115,6 +125,56 @@ fn gauges(out: &mut String, workers: &[Arc<WorkerStats>], drill: bool) {
     }
 }
 
+fn handshakes(out: &mut String, workers: &[Arc<WorkerStats>]) {
+    head(out, "weir_tls_handshake_failures_total", "counter", "TLS handshakes that failed, by reason.");
+    let sides: [(&str, fn(&WorkerStats) -> &HandshakeFailures); 2] =
+        [("inbound", |stats| &stats.inbound_handshakes), ("outbound", |stats| &stats.outbound_handshakes)];
+    for (side, failures) in sides {
+        for &reason in HandshakeFailure::ALL {
+            let count: u64 = workers.iter().map(|worker| failures(worker).get(reason)).sum();
+            let labels = format!("direction=\"{side}\",reason=\"{}\"", reason.as_str());
+            let _ = writeln!(out, "weir_tls_handshake_failures_total{{{labels}}} {count}");
+        }
+    }
+}
+
+/// Name, type, help, further label and value of each per-peer metric.
+type LinkMetric = (&'static str, &'static str, &'static str, &'static str, fn(&LinkTotal) -> u64);
+
+const LINK_METRICS: [LinkMetric; 4] = [
+    ("weir_peer_connections", "gauge", "Connections open, by peer.", ",security=\"tls\"", |total| total.tls),
+    ("weir_peer_connections", "gauge", "", ",security=\"plain\"", |total| total.plain),
+    ("weir_peer_handshakes_total", "counter", "TLS handshakes done, by peer.", "", |total| total.handshakes),
+    ("weir_peer_refused_total", "counter", "Connections refused for want of TLS or a good certificate.", "", |total| {
+        total.refused
+    }),
+];
+
+fn links(out: &mut String, workers: &[Arc<WorkerStats>]) {
+    let totals = link_totals(workers);
+    for (name, kind, help, label, value) in LINK_METRICS {
+        if !help.is_empty() {
+            head(out, name, kind, help);
+        }
+        for (key, total) in &totals {
+            let side = if key.inbound { "inbound" } else { "outbound" };
+            let (cluster, peer) = (escape(&key.cluster), escape(&key.identity));
+            let labels = format!("direction=\"{side}\",cluster=\"{cluster}\",peer=\"{peer}\"{label}");
+            let _ = writeln!(out, "{name}{{{labels}}} {}", value(total));
+        }
+    }
+}
+
+fn certificates(out: &mut String, shown: &BTreeMap<String, CertificateInfo>) {
+    let name = "weir_tls_certificate_not_after_seconds";
+    head(out, name, "gauge", "When the certificate ends, in seconds since 1970.");
+    for (secret, certificate) in shown {
+        let identity = escape(&certificate.identity);
+        let labels = format!("secret=\"{}\",identity=\"{identity}\"", escape(secret));
+        let _ = writeln!(out, "{name}{{{labels}}} {}", certificate.not_after_unix_s);
+    }
+}
+
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
@@ -146,7 +206,7 @@ mod tests {
         for worker in &workers {
             worker.series(key.clone()).record(200, 300);
         }
-        let text = render(&workers, |_| 0, true);
+        let text = render(&workers, |_| 0, true, &BTreeMap::new());
         let labels = r#"listener="in",direction="inbound",route="a\"b",cluster="local""#;
         assert!(text.contains(&format!("weir_requests_total{{{labels},code_class=\"2xx\"}} 2\n")), "{text}");
         assert!(text.contains(&format!("weir_request_duration_seconds_bucket{{{labels},le=\"0.00025\"}} 0\n")));

@@ -7,11 +7,27 @@ use weir_config::Direction;
 
 use super::counter::Counter;
 use super::histogram::Histogram;
+use super::links::Links;
 use super::reasons::{ByReason, FAULTS, Fault, REFUSALS, Refusal};
 use super::series::{ClusterStats, EndpointStats, Series, SeriesKey};
+use crate::tls::HandshakeFailure;
 
 /// Series per worker; further routes are counted together under the route `other`.
 const MAX_SERIES: usize = 2_000;
+
+/// Handshakes that failed, by reason.
+#[derive(Debug, Default)]
+pub(crate) struct HandshakeFailures(ByReason<{ HandshakeFailure::ALL.len() }>);
+
+impl HandshakeFailures {
+    pub(crate) fn count(&self, failure: HandshakeFailure) {
+        self.0.at(failure as usize).inc();
+    }
+
+    pub(crate) fn get(&self, failure: HandshakeFailure) -> u64 {
+        self.0.at(failure as usize).get()
+    }
+}
 
 /// Requests in one direction.
 #[derive(Debug, Default)]
@@ -33,6 +49,10 @@ pub(crate) struct WorkerStats {
     pub(crate) connections: Counter,
     /// Worst delay of the worker's loop since it was last asked for.
     pub(crate) loop_delay_us: Counter,
+    pub(crate) links: Links,
+    /// Handshakes that failed, with callers and with endpoints.
+    pub(crate) inbound_handshakes: HandshakeFailures,
+    pub(crate) outbound_handshakes: HandshakeFailures,
     series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
     clusters: Mutex<Vec<Arc<ClusterStats>>>,
     endpoints: Mutex<Vec<Arc<EndpointStats>>>,

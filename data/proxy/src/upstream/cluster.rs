@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use weir_config::Balance;
+use weir_config::{Balance, Endpoint};
 
 use super::h2::H2Pool;
-use crate::io::Stream;
+use crate::io::{BufferPool, Stream};
 use crate::snapshot::{CompiledCluster, Group, Snapshot};
-use crate::stats::{ClusterStats, EndpointStats, WorkerStats};
+use crate::stats::{ClusterStats, EndpointStats, Link, WorkerStats};
+use crate::tls::{ClientTls, Security};
 
 /// An endpoint that could not be connected to is passed over for this long, as long as there are others.
 const AVOID_AFTER_CONNECT_FAILURE: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ pub(crate) struct ClusterState {
     pub(crate) stats: Arc<ClusterStats>,
     /// Told when a connection has become free or was closed, if anybody waits.
     pub(crate) freed: Rc<Notify>,
+    pub(super) buffers: Rc<BufferPool>,
+    pub(super) worker_stats: Arc<WorkerStats>,
     turn: Cell<usize>,
 }
 
@@ -40,6 +43,9 @@ pub(crate) struct EndpointState {
     pub(crate) h2: H2Pool,
     /// No longer in the configuration: what is in flight finishes, and nothing goes back into the pool.
     pub(crate) retired: Cell<bool>,
+    /// How connections to it are to be secured now; those secured otherwise get no new request.
+    tls: RefCell<Option<Arc<ClientTls>>>,
+    security: Cell<Security>,
     avoid_until: Cell<Option<Instant>>,
 }
 
@@ -56,12 +62,15 @@ pub(crate) struct Idle {
 pub(crate) struct OpenConnection {
     stats: Arc<ClusterStats>,
     freed: Rc<Notify>,
+    pub(super) security: Security,
+    /// Who is at the other end, where that is asked.
+    pub(super) link: Option<Link>,
 }
 
 impl OpenConnection {
-    pub(crate) fn new(cluster: &ClusterState) -> Self {
+    pub(super) fn new(cluster: &ClusterState, security: Security) -> Self {
         cluster.stats.connections.inc();
-        OpenConnection { stats: cluster.stats.clone(), freed: cluster.freed.clone() }
+        OpenConnection { stats: cluster.stats.clone(), freed: cluster.freed.clone(), security, link: None }
     }
 }
 
@@ -109,8 +118,27 @@ impl EndpointState {
             idle: RefCell::default(),
             h2: H2Pool::default(),
             retired: Cell::new(false),
+            tls: RefCell::default(),
+            security: Cell::new(Security::Plain),
             avoid_until: Cell::new(None),
         }
+    }
+
+    /// How a new connection is to be secured; `None`: not at all.
+    pub(super) fn tls(&self) -> Option<Arc<ClientTls>> {
+        self.tls.borrow().clone()
+    }
+
+    fn set_tls(&self, tls: Option<Arc<ClientTls>>) {
+        self.security.set(tls.as_ref().map_or(Security::Plain, |tls| Security::Tls(tls.generation)));
+        self.tls.replace(tls);
+    }
+
+    /// Whether a connection secured so may carry further requests: the endpoint still wants connections, and wants them secured so.
+    /// One that may not finishes what it carries and is closed.
+    #[inline]
+    pub(crate) fn takes(&self, security: Security) -> bool {
+        !self.retired.get() && self.security.get() == security
     }
 
     /// Closes what is idle and keeps nothing from now on.
@@ -174,10 +202,13 @@ impl ClusterState {
 pub(crate) fn build_clusters(
     snapshot: &Snapshot,
     before: &[Rc<ClusterState>],
-    stats: &WorkerStats,
+    stats: &Arc<WorkerStats>,
+    buffers: &Rc<BufferPool>,
 ) -> Vec<Rc<ClusterState>> {
     let before: HashMap<&str, &Rc<ClusterState>> = before.iter().map(|state| (&*state.compiled.name, state)).collect();
-    let build = |compiled: &Arc<CompiledCluster>| Rc::new(carry_over(compiled, before.get(&*compiled.name).copied()));
+    let build = |compiled: &Arc<CompiledCluster>| {
+        Rc::new(carry_over(compiled, before.get(&*compiled.name).copied(), (stats, buffers)))
+    };
     let clusters: Vec<_> = snapshot.clusters.iter().map(build).collect();
     retire_missing(before.into_values(), &clusters);
     let endpoints = clusters.iter().flat_map(|cluster| &cluster.endpoints).map(|endpoint| endpoint.stats.clone());
@@ -185,20 +216,30 @@ pub(crate) fn build_clusters(
     clusters
 }
 
-fn carry_over(compiled: &Arc<CompiledCluster>, before: Option<&Rc<ClusterState>>) -> ClusterState {
+fn carry_over(
+    compiled: &Arc<CompiledCluster>,
+    before: Option<&Rc<ClusterState>>,
+    (worker_stats, buffers): (&Arc<WorkerStats>, &Rc<BufferPool>),
+) -> ClusterState {
     // A changed protocol makes pooled connections useless, so nothing but the counters is kept then.
     let same = before.filter(|before| before.compiled.config.protocol == compiled.config.protocol);
     let known: HashMap<SocketAddr, &Rc<EndpointState>> =
         same.iter().flat_map(|before| &before.endpoints).map(|endpoint| (endpoint.address, endpoint)).collect();
-    let endpoint = |address: SocketAddr| match known.get(&address) {
-        Some(endpoint) => (*endpoint).clone(),
-        None => Rc::new(EndpointState::new(&compiled.name, address)),
+    let endpoint = |config: &Endpoint| {
+        let endpoint = match known.get(&config.address) {
+            Some(endpoint) => (*endpoint).clone(),
+            None => Rc::new(EndpointState::new(&compiled.name, config.address)),
+        };
+        endpoint.set_tls(compiled.tls.clone().filter(|_| config.tls));
+        endpoint
     };
     let stats = before.map(|before| before.stats.clone());
     ClusterState {
-        endpoints: compiled.config.endpoints.iter().map(|config| endpoint(config.address)).collect(),
+        endpoints: compiled.config.endpoints.iter().map(endpoint).collect(),
         stats: stats.unwrap_or_else(|| Arc::new(ClusterStats::new(compiled.name.clone()))),
         freed: before.map(|before| before.freed.clone()).unwrap_or_default(),
+        buffers: buffers.clone(),
+        worker_stats: worker_stats.clone(),
         // Workers and proxies start at different places, or all would begin with the same endpoint.
         turn: Cell::new(before.map_or_else(|| fastrand::usize(..1 << 16), |before| before.turn.get())),
         compiled: compiled.clone(),

@@ -12,9 +12,11 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::cluster::{ClusterState, EndpointState};
-use super::pool::{AcquireError, open_stream};
+use super::connect::open_stream;
+use super::pool::AcquireError;
 use crate::io::{Buf, Prefixed};
 use crate::stats::Refusal;
+use crate::tls::{Alpn, Security};
 
 /// Requests put on a connection before another is opened, if the peer allows more.
 const STREAMS_PER_CONNECTION: usize = 100;
@@ -39,6 +41,7 @@ pub(crate) struct H2Pool {
 #[derive(Debug)]
 struct H2Connection {
     send: SendRequest<Bytes>,
+    security: Security,
     /// Requests on it.
     active: Cell<usize>,
     idle_since: Cell<Instant>,
@@ -100,11 +103,17 @@ async fn probe(connection: Weak<H2Connection>, mut ping: PingPong) {
     }
 }
 
+impl H2Connection {
+    fn takes(&self, endpoint: &EndpointState) -> bool {
+        !self.gone.get() && endpoint.takes(self.security)
+    }
+}
+
 impl H2Pool {
-    /// The least loaded connection that has room.
-    fn best(&self, limit: usize) -> Option<H2Lease> {
+    /// The least loaded connection that has room. Those that take no more requests are let go: they finish what they carry.
+    fn best(&self, endpoint: &EndpointState, limit: usize) -> Option<H2Lease> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|connection| !connection.gone.get());
+        connections.retain(|connection| connection.takes(endpoint));
         let most = connections.len() >= MAX_CONNECTIONS;
         let usable = connections.iter().filter(|connection| most || !connection.suspect.get());
         let least = usable.min_by_key(|connection| (connection.suspect.get(), connection.active.get()))?;
@@ -117,12 +126,12 @@ impl H2Pool {
         self.connections.take();
     }
 
-    /// Lets go of connections that have been idle for too long.
-    pub(crate) fn sweep(&self, now: Instant, timeout: Duration) {
+    /// Lets go of connections that have been idle for too long or take no more requests.
+    pub(super) fn sweep(&self, endpoint: &EndpointState, now: Instant, timeout: Duration) {
         let idle = |connection: &H2Connection| {
             connection.active.get() == 0 && now.duration_since(connection.idle_since.get()) >= timeout
         };
-        self.connections.borrow_mut().retain(|connection| !connection.gone.get() && !idle(connection));
+        self.connections.borrow_mut().retain(|connection| connection.takes(endpoint) && !idle(connection));
     }
 }
 
@@ -132,7 +141,7 @@ pub(crate) async fn acquire_h2(
     endpoint: &Rc<EndpointState>,
 ) -> Result<H2Lease, AcquireError> {
     for _ in 0..=MAX_CONNECTIONS {
-        let mut lease = match endpoint.h2.best(STREAMS_PER_CONNECTION) {
+        let mut lease = match endpoint.h2.best(endpoint, STREAMS_PER_CONNECTION) {
             Some(lease) => lease,
             None => open_one(cluster, endpoint).await?,
         };
@@ -146,21 +155,21 @@ pub(crate) async fn acquire_h2(
 
 async fn open_one(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> Result<H2Lease, AcquireError> {
     let _opening = endpoint.h2.opening.lock().await;
-    if let Some(lease) = endpoint.h2.best(STREAMS_PER_CONNECTION) {
+    if let Some(lease) = endpoint.h2.best(endpoint, STREAMS_PER_CONNECTION) {
         return Ok(lease);
     }
     if cluster.stats.connections.get() >= cluster.compiled.config.limits.max_connections as u64 {
         return Err(AcquireError::Refused(Refusal::Pending));
     }
     let connection = handshake(cluster, endpoint).await.map_err(AcquireError::Connect)?;
-    if !endpoint.retired.get() {
+    if connection.takes(endpoint) {
         endpoint.h2.connections.borrow_mut().push(connection.clone());
     }
     Ok(H2Lease::new(&connection))
 }
 
 async fn handshake(cluster: &ClusterState, endpoint: &EndpointState) -> std::io::Result<Rc<H2Connection>> {
-    let (stream, open) = open_stream(cluster, endpoint).await?;
+    let (stream, open) = open_stream(cluster, endpoint, Alpn::Http2).await?;
     let limit = Duration::from_millis(cluster.compiled.config.connect_timeout_ms);
     let mut builder = h2::client::Builder::new();
     builder
@@ -172,6 +181,7 @@ async fn handshake(cluster: &ClusterState, endpoint: &EndpointState) -> std::io:
     let (send, mut driver) = timeout(limit, handshake).await?.map_err(std::io::Error::other)?;
     let connection = Rc::new(H2Connection {
         send,
+        security: open.security,
         active: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         gone: Cell::new(false),

@@ -3,6 +3,7 @@
 //! All of it belongs to one worker; nothing is shared with others but counters that are read elsewhere.
 
 mod cluster;
+mod connect;
 mod deadlines;
 mod h2;
 mod pool;

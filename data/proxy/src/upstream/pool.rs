@@ -4,8 +4,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::cluster::{ClusterState, EndpointState, Idle, OpenConnection};
-use crate::io::{Stream, connect};
+use super::connect::open_stream;
+use crate::io::Stream;
 use crate::stats::{Held, Refusal};
+use crate::tls::Alpn;
 
 /// A connection to an endpoint, for one request.
 #[derive(Debug)]
@@ -28,11 +30,11 @@ pub(crate) enum AcquireError {
 }
 
 impl Lease {
-    /// Puts the connection back for the next request, unless its endpoint is gone or enough are idle.
+    /// Puts the connection back for the next request, unless it is no longer as its endpoint wants it or enough are idle.
     pub(crate) fn give_back(self) {
         let Lease { stream, endpoint, cluster, open, .. } = self;
         let mut idle = endpoint.idle.borrow_mut();
-        if !endpoint.retired.get() && idle.len() < cluster.compiled.config.limits.max_idle_per_endpoint {
+        if endpoint.takes(open.security) && idle.len() < cluster.compiled.config.limits.max_idle_per_endpoint {
             idle.push(Idle { stream, open, since: Instant::now() });
             drop(idle);
             if cluster.stats.pending.get() > 0 {
@@ -46,7 +48,7 @@ impl Lease {
 pub(crate) fn try_idle(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> Option<Lease> {
     loop {
         let mut idle = endpoint.idle.borrow_mut().pop()?;
-        if idle.stream.is_quiet() {
+        if endpoint.takes(idle.open.security) && idle.stream.is_quiet() {
             let Idle { stream, open, .. } = idle;
             return Some(Lease { stream, open, endpoint: endpoint.clone(), cluster: cluster.clone(), reused: true });
         }
@@ -82,39 +84,20 @@ async fn wait(cluster: &ClusterState) -> Result<(), AcquireError> {
 }
 
 async fn open(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> Result<Lease, AcquireError> {
-    let (stream, open) = open_stream(cluster, endpoint).await.map_err(AcquireError::Connect)?;
+    let (stream, open) = open_stream(cluster, endpoint, Alpn::Unnamed).await.map_err(AcquireError::Connect)?;
     Ok(Lease { stream, open, endpoint: endpoint.clone(), cluster: cluster.clone(), reused: false })
 }
 
-/// Connects, and counts how it went.
-pub(super) async fn open_stream(
-    cluster: &ClusterState,
-    endpoint: &EndpointState,
-) -> std::io::Result<(Stream, OpenConnection)> {
-    let open = OpenConnection::new(cluster);
-    let timeout = Duration::from_millis(cluster.compiled.config.connect_timeout_ms);
-    match connect(endpoint.address, timeout).await {
-        Ok(stream) => {
-            cluster.stats.connects.inc();
-            endpoint.note_connected();
-            Ok((stream, open))
-        }
-        Err(error) => {
-            cluster.stats.connect_failures.inc();
-            endpoint.note_connect_failure();
-            Err(error)
-        }
-    }
-}
-
 impl ClusterState {
-    /// Closes connections that have been idle for too long or that the peer has closed.
+    /// Closes idle connections that have been so for too long, that the peer has closed, or that are no longer as wanted.
     pub(crate) fn sweep(&self, now: Instant) {
         let timeout = Duration::from_millis(self.compiled.config.limits.idle_timeout_ms);
         for endpoint in &self.endpoints {
-            let keep = |idle: &mut Idle| now.duration_since(idle.since) < timeout && idle.stream.is_quiet();
+            let keep = |idle: &mut Idle| {
+                now.duration_since(idle.since) < timeout && endpoint.takes(idle.open.security) && idle.stream.is_quiet()
+            };
             endpoint.idle.borrow_mut().retain_mut(keep);
-            endpoint.h2.sweep(now, timeout);
+            endpoint.h2.sweep(endpoint, now, timeout);
         }
     }
 }

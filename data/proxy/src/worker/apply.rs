@@ -34,18 +34,28 @@ pub(crate) struct NewSocket {
 impl Worker {
     /// From here on every request that begins is served by the new snapshot.
     pub(super) fn apply(self: &Rc<Self>, update: Update) {
-        let clusters = build_clusters(&update.snapshot, &self.view.borrow().clusters, &self.stats);
+        let before = self.view.borrow().clusters.clone();
+        let clusters = build_clusters(&update.snapshot, &before, &self.stats, &self.buffers);
         let view = Rc::new(View { snapshot: update.snapshot, clusters });
         self.view.replace(view.clone());
-        for listener in &view.snapshot.listeners {
-            if let Some(state) = self.listeners.borrow().get(&listener.name) {
-                state.set_view(Rc::new(ListenerView::new(listener.clone(), view.clone())));
-            }
-        }
+        self.show(&view);
         for socket in update.sockets {
             self.open(&view, socket);
         }
         self.retire_missing(&view.snapshot.listeners);
+    }
+
+    /// Gives each listener its new view. Connections that are no longer as wanted are to notice.
+    fn show(&self, view: &Rc<View>) {
+        let mut is_secured_otherwise = false;
+        for listener in &view.snapshot.listeners {
+            if let Some(state) = self.listeners.borrow().get(&listener.name) {
+                is_secured_otherwise |= state.set_view(Rc::new(ListenerView::new(listener.clone(), view.clone())));
+            }
+        }
+        if is_secured_otherwise {
+            self.connections.wake_all();
+        }
     }
 
     /// Accepts on a new socket; one that the listener had before is retired.

@@ -12,7 +12,8 @@ use weir_config::Direction;
 use super::Worker;
 use super::view::ListenerState;
 use crate::io::{Stream, Timer};
-use crate::stats::Fault;
+use crate::stats::{Fault, Link};
+use crate::tls::Security;
 
 /// A caller's connection while it is served.
 #[derive(Debug)]
@@ -23,26 +24,32 @@ pub(crate) struct Connection {
     pub(crate) stream: Stream,
     pub(crate) peer: SocketAddr,
     pub(crate) timer: Timer,
+    pub(crate) security: Security,
+    /// Who is at the other end, where that is asked.
+    pub(crate) link: Option<Link>,
 }
 
 impl Connection {
     /// True once the connection is to end with the answer in hand.
     pub(crate) fn is_leaving(&self) -> bool {
-        Leaving { worker: &self.worker, listener: &self.listener }.now()
+        Leaving { worker: &self.worker, listener: &self.listener, security: self.security }.now()
     }
 }
 
 /// Whether a connection is to end with its next answer. Asked as late as can be: while an answer was awaited, a drain
-/// may have begun.
+/// may have begun, or the listener may have come to want its connections secured otherwise.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leaving<'a> {
     pub(crate) worker: &'a Worker,
     pub(crate) listener: &'a ListenerState,
+    pub(crate) security: Security,
 }
 
 impl Leaving<'_> {
     pub(crate) fn now(self) -> bool {
-        self.worker.is_draining(self.listener.direction.get()) || self.listener.retired.get()
+        self.worker.is_draining(self.listener.direction.get())
+            || self.listener.retired.get()
+            || !self.listener.accepts.get().takes(self.security)
     }
 
     /// True once the connection is to end if it carries no request.
@@ -193,6 +200,8 @@ pub(super) fn start(worker: &Rc<Worker>, listener: &Rc<ListenerState>, stream: S
         stream,
         peer,
         timer: Timer::new(),
+        security: Security::Plain,
+        link: None,
     };
     let task = tokio::task::spawn_local(async move {
         let _open = open;

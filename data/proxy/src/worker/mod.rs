@@ -31,7 +31,9 @@ use crate::stats::{Span, WorkerStats};
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
-    pub(crate) buffers: BufferPool,
+    pub(crate) buffers: Rc<BufferPool>,
+    /// TLS handshakes under way.
+    pub(crate) handshakes: Cell<usize>,
     pub(crate) drill: Option<Drill>,
     pub(crate) log: LogBuffer,
     pub(crate) spans: Option<SyncSender<Span>>,

@@ -131,6 +131,7 @@ impl Worker {
         Worker {
             stats,
             buffers: Default::default(),
+            handshakes: Cell::new(0),
             drill: setup.drill,
             log: LogBuffer::new(setup.log),
             spans: setup.spans,

@@ -38,6 +38,8 @@ pub(crate) struct Details {
     pub(crate) host: String,
     pub(crate) path: String,
     pub(crate) trace: Option<TraceContext>,
+    /// Who the caller is, if it has shown a certificate.
+    pub(crate) identity: Option<Arc<str>>,
 }
 
 impl Ticket {
@@ -155,6 +157,7 @@ impl Ticket {
             time_ms: ended.as_millis() as u64,
             listener: &self.listener.compiled.name,
             peer: &details.peer,
+            identity: details.identity.as_deref().filter(|identity| !identity.is_empty()),
             method: &details.method,
             host: &details.host,
             path: &details.path,
@@ -221,7 +224,8 @@ pub(crate) fn count_refusal(worker: &Worker, refusal: Refusal) {
         | Refusal::NoRoute
         | Refusal::NoEndpoint
         | Refusal::Unsupported
-        | Refusal::Drill => return,
+        | Refusal::Drill
+        | Refusal::PlaintextRefused => return,
     };
     worker.stats.fault(fault);
 }

@@ -10,6 +10,7 @@ use weir_config::Direction;
 use crate::io::Listener;
 use crate::snapshot::{CompiledListener, RouteEntry, RouteId, Snapshot, Target};
 use crate::stats::{Series, SeriesKey, WorkerStats, direction_label};
+use crate::tls::Accepts;
 use crate::upstream::ClusterState;
 
 /// The snapshot in force and this worker's state of its clusters.
@@ -39,12 +40,15 @@ pub(crate) struct ListenerState {
     pub(crate) direction: Cell<Direction>,
     /// Taken out of the configuration: its connections go after what they carry.
     pub(crate) retired: Cell<bool>,
+    /// Connections secured otherwise go after what they carry.
+    pub(crate) accepts: Cell<Accepts>,
 }
 
 impl ListenerState {
     pub(crate) fn new(view: Rc<ListenerView>, listener: Listener, inherited: bool) -> Self {
         ListenerState {
             direction: Cell::new(view.compiled.config.direction),
+            accepts: Cell::new(Accepts::of(view.compiled.tls.as_ref())),
             current: RefCell::new(view),
             listener: RefCell::new(Some(Rc::new(listener))),
             inherited,
@@ -60,9 +64,12 @@ impl ListenerState {
         self.current.borrow().clone()
     }
 
-    pub(crate) fn set_view(&self, view: Rc<ListenerView>) {
+    /// True if connections are to be secured otherwise than before.
+    pub(crate) fn set_view(&self, view: Rc<ListenerView>) -> bool {
         self.direction.set(view.compiled.config.direction);
+        let accepts = Accepts::of(view.compiled.tls.as_ref());
         self.current.replace(view);
+        self.accepts.replace(accepts) != accepts
     }
 
     /// The socket, as long as it accepts.

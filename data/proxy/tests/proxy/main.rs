@@ -7,4 +7,6 @@ mod http2;
 mod limits;
 mod observing;
 mod peers;
+mod pki;
 mod smuggling;
+mod tls;

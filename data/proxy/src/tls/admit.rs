@@ -1,0 +1,101 @@
+//! The first phase of a caller's connection where TLS is taken: told apart by its first byte, then secured.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::ready;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir_config::TlsMode;
+
+use super::{HandshakeFailure, Security, ServerTls, identity_of};
+use crate::io::Buf;
+use crate::stats::{Link, LinkKey, Refusal};
+use crate::worker::{Connection, Leaving, Worker, count_refusal};
+
+/// Content type of a handshake record, the first byte of TLS (RFC 8446 section 5.1). No protocol served here begins so.
+const HANDSHAKE: u8 = 0x16;
+
+/// Secures a connection that begins with TLS, and lets one that does not in as it is, if that is allowed; `first` then
+/// holds what was read from it. False if there is nothing to serve.
+pub(crate) async fn admit(connection: &mut Connection, first: &mut Buf) -> bool {
+    if !receive(connection, first).await {
+        return false;
+    }
+    // The configuration may have changed while nothing came.
+    let view = connection.listener.view();
+    let Some(tls) = &view.compiled.tls else { return true };
+    if first.filled()[0] == HANDSHAKE {
+        return match secure(connection, tls, std::mem::take(first)).await {
+            Ok(()) => true,
+            Err(failure) => {
+                connection.worker.stats.inbound_handshakes.count(failure);
+                note_refused(&connection.worker);
+                false
+            }
+        };
+    }
+    if tls.mode == TlsMode::Strict {
+        count_refusal(&connection.worker, Refusal::PlaintextRefused);
+        note_refused(&connection.worker);
+        return false;
+    }
+    connection.link = Some(Link::open(&connection.worker.stats.links, caller(""), false));
+    true
+}
+
+fn caller(identity: &str) -> LinkKey {
+    LinkKey { inbound: true, identity: identity.into(), ..Default::default() }
+}
+
+fn note_refused(worker: &Worker) {
+    worker.stats.links.at(caller("")).refused.inc();
+}
+
+/// Waits for the first bytes, without holding a buffer meanwhile.
+async fn receive(connection: &mut Connection, first: &mut Buf) -> bool {
+    let idle = Duration::from_millis(connection.listener.view().compiled.config.limits.idle_timeout_ms);
+    let Connection { worker, listener, control, stream, timer, security, .. } = connection;
+    let leaving = Leaving { worker, listener, security: *security };
+    let read = poll_fn(|cx| {
+        control.listen(cx.waker());
+        if leaving.when_quiet() && stream.poll_readable(cx).is_pending() {
+            return std::task::Poll::Ready(Ok(0));
+        }
+        ready!(stream.poll_readable(cx))?;
+        worker.buffers.fill(first);
+        stream.poll_read(cx, first)
+    });
+    matches!(timer.limit(Some(Instant::now() + idle), read).await, Ok(Ok(read)) if read > 0)
+}
+
+/// Counts a handshake under way.
+struct Shaking(Rc<Worker>);
+
+impl Drop for Shaking {
+    fn drop(&mut self) {
+        self.0.handshakes.set(self.0.handshakes.get() - 1);
+    }
+}
+
+async fn secure(connection: &mut Connection, tls: &ServerTls, received: Buf) -> Result<(), HandshakeFailure> {
+    let Connection { worker, stream, timer, peer, .. } = connection;
+    if worker.handshakes.get() >= tls.max_handshakes {
+        return Err(HandshakeFailure::Limit);
+    }
+    worker.handshakes.set(worker.handshakes.get() + 1);
+    let _shaking = Shaking(worker.clone());
+    let (generation, session) = tls.session().ok_or(HandshakeFailure::NotReady)?;
+    let deadline = Instant::now() + tls.handshake_timeout;
+    let securing = Box::pin(stream.secure(session, &worker.buffers, received));
+    let secured = timer.limit(Some(deadline), securing).await.map_err(|_| HandshakeFailure::Timeout)?;
+    secured.map_err(|unsecured| {
+        tracing::debug!(%peer, ?unsecured, "TLS handshake failed");
+        HandshakeFailure::from(&unsecured)
+    })?;
+    let identity: Arc<str> = stream.peer_certificate().and_then(|shown| identity_of(&shown)).unwrap_or_default().into();
+    connection.security = Security::Tls(generation);
+    connection.link = Some(Link::open(&worker.stats.links, caller(&identity), true));
+    Ok(())
+}
