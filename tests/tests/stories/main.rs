@@ -9,6 +9,7 @@ mod control_survives_kills;
 mod data_plane_outlives_control_plane;
 mod dependencies;
 mod envoy_runs_from_weir;
+mod fixed;
 mod grpc_client_runs_from_weir;
 mod house;
 mod joined;

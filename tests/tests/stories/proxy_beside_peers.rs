@@ -1,21 +1,23 @@
-//! What others' clients and servers say to each other goes through the proxy unchanged: gRPC with streams, errors and
-//! trailers; WebSocket; HTTP/2 from curl to an HTTP/1.1 nginx, with bodies larger than any buffer.
+//! What others' clients and servers say to each other goes unchanged through two proxies, one beside each: gRPC with
+//! streams in all four forms, errors and trailers; WebSocket; HTTP/2 from curl and nghttp to an HTTP/1.1 nginx, with bodies
+//! larger than any buffer.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::{Value, json};
-use weir_testkit::{LONG, Process, TempDir, binary, net, peers};
+use weir_testkit::{LONG, Process, TempDir, net, peers};
+
+use crate::fixed::Proxy;
 
 #[test]
 fn grpc_streams_errors_and_trailers() {
     let upstream = net::free_address();
     let mut server = Process::spawn("gRPC server", python("grpc_server.py").args([&upstream.to_string(), "one"]));
     server.wait_line("serving");
-    let proxy = Proxy::start("Http2", upstream);
-    let mut calls = Process::spawn("gRPC client", python("grpc_calls.py").args([&proxy.address(), "one"]));
+    let (proxy, _second) = Proxy::pair("Http2", "Http2", upstream);
+    let mut calls = Process::spawn("gRPC client", python("grpc_calls.py").args([&proxy.address.to_string(), "one"]));
     assert!(calls.wait_exit(LONG).success(), "{:?}", calls.output());
 }
 
@@ -24,8 +26,8 @@ fn websocket_passes_through() {
     let upstream = net::free_address();
     let mut server = Process::spawn("WebSocket server", node().args(["serve", &upstream.to_string()]));
     server.wait_line("serving");
-    let proxy = Proxy::start("Http1", upstream);
-    let url = format!("ws://{}/echo", proxy.address());
+    let (proxy, _second) = Proxy::pair("Http1", "Http1", upstream);
+    let url = format!("ws://{}/echo", proxy.address);
     let mut client = Process::spawn("WebSocket client", node().args(["check", &url]));
     assert!(client.wait_exit(LONG).success(), "{:?}", client.output());
 }
@@ -33,56 +35,31 @@ fn websocket_passes_through() {
 #[test]
 fn curl_and_nginx_exchange_large_bodies() {
     let nginx = Nginx::start();
-    let proxy = Proxy::start("Http1", nginx.address);
+    let (proxy, _second) = Proxy::pair("Http2", "Http1", nginx.address);
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let got = folder.path().join("got");
-        curl(&[version, "--output", &text(&got), &format!("http://{}/large", proxy.address())]);
+        curl(&[version, "--output", &text(&got), &format!("http://{}/large", proxy.address)]);
         assert!(fs::read(&got).expect("curl wrote it") == large(), "{version}: the download changed");
         let put = ["--upload-file", &text(&nginx.file("large"))];
-        curl(&[&[version], &put[..], &[&format!("http://{}/put/{version}", proxy.address())]].concat());
+        curl(&[&[version], &put[..], &[&format!("http://{}/put/{version}", proxy.address)]].concat());
         let stored = nginx.file("put").join(version);
         assert!(fs::read(stored).expect("nginx stored it") == large(), "{version}: the upload changed");
     }
 }
 
-/// A proxy from a static file: everything goes to one upstream.
-struct Proxy {
-    _process: Process,
-    _folder: TempDir,
-    listener: SocketAddr,
-}
-
-impl Proxy {
-    fn start(upstream_protocol: &str, upstream: SocketAddr) -> Proxy {
-        let folder = TempDir::new().expect("a temporary folder can be made");
-        let (listener, admin) = (net::free_address(), net::free_address());
-        let file = folder.path().join("weir.yaml");
-        let config = config(listener, upstream_protocol, upstream);
-        fs::write(&file, config.to_string()).expect("a temporary file can be written");
-        let flags = ["--config", &text(&file), "--admin", &admin.to_string()];
-        let mut process = Process::start("weir-proxy", binary("weir-proxy"), &flags);
-        process.wait_http(admin, "/ready");
-        Proxy { _process: process, _folder: folder, listener }
-    }
-
-    fn address(&self) -> String {
-        self.listener.to_string()
-    }
-}
-
-fn config(listener: SocketAddr, upstream_protocol: &str, upstream: SocketAddr) -> Value {
-    let forward = json!({ "clusters": [{ "cluster": "upstream" }], "timeoutMs": 0 });
-    let routes = json!([{ "action": { "forward": forward } }]);
-    json!({
-        "listeners": [{ "name": "all", "bind": listener.to_string(), "routes": "all" }],
-        "routeTables": [{ "name": "all", "hosts": [{ "name": "all", "domains": ["*"], "routes": routes }] }],
-        "clusters": [{
-            "name": "upstream",
-            "protocol": upstream_protocol,
-            "endpoints": [{ "address": upstream.to_string() }]
-        }]
-    })
+#[test]
+fn nghttp_multiplexes_large_bodies() {
+    let nginx = Nginx::start();
+    let (proxy, _second) = Proxy::pair("Http2", "Http1", nginx.address);
+    let large_file = format!("http://{}/large", proxy.address);
+    assert!(nghttp(&[&large_file]) == large(), "the download changed");
+    let statistics = nghttp(&["--null-out", "--stat", "--multiply=16", &large_file]);
+    let answered = String::from_utf8_lossy(&statistics).lines().filter(|line| line.contains(" 200  20M ")).count();
+    assert_eq!(answered, 16, "{}", String::from_utf8_lossy(&statistics));
+    let url = format!("http://{}/put/nghttp", proxy.address);
+    nghttp(&["--data", &text(&nginx.file("large")), "--header=:method: PUT", &url]);
+    assert!(fs::read(nginx.file("put").join("nghttp")).expect("nginx stored it") == large(), "the upload changed");
 }
 
 /// nginx that serves `/large` and stores what is put under `/put/`.
@@ -147,6 +124,13 @@ fn curl(arguments: &[&str]) {
     command.args(["--silent", "--show-error", "--fail", "--max-time", "60"]).args(arguments);
     let output = command.output().expect("curl starts");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn nghttp(arguments: &[&str]) -> Vec<u8> {
+    let mut command = Command::new(peers::program("nghttp", "nghttp2-client"));
+    let output = command.args(["--timeout=60"]).args(arguments).output().expect("nghttp starts");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
 
 fn python(script: &str) -> Command {

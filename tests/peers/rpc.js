@@ -1,0 +1,246 @@
+// SOFABolt and Dubbo peers: a server by sofa-rpc-node, and clients by sofa-rpc-node, sofa-bolt-node and dubbo-remoting.
+// PROTOCOL is bolt, bolt2 (version 2 with checksums; clients only) or dubbo. NODE_PATH names the modules' folder.
+//
+// usage: node rpc.js serve PROTOCOL HOST:PORT             prints "serving", then what it is asked to hold or note
+//        node rpc.js call PROTOCOL HOST:PORT SCENARIO     ends with 0 if all went as SCENARIO expects
+
+const net = require('net');
+
+const INTERFACE = 'com.example.Service';
+const SERVICE = `${INTERFACE}:1.0`;
+// Much longer than anything here takes; only a hung test meets it.
+const PATIENCE_MS = 60_000;
+
+const quiet = { info() {}, warn() {}, debug() {}, error: console.error };
+
+function library(protocol) {
+  return require(protocol === 'dubbo' ? 'dubbo-remoting' : 'sofa-bolt-node');
+}
+
+function later(millis) {
+  return new Promise((resolve) => setTimeout(resolve, millis));
+}
+
+// --- server ---
+
+async function serve(protocol, port) {
+  const { RpcServer } = require('sofa-rpc-node').server;
+  const server = new RpcServer({ logger: quiet, port, protocol: library(protocol) });
+  const notes = new Map();
+  let held = 0;
+  server.addService({ interfaceName: INTERFACE }, {
+    async echo(text) {
+      return text;
+    },
+    async after(millis, text) {
+      await later(millis);
+      return text;
+    },
+    async hold() {
+      console.log('holding', ++held);
+      return new Promise(() => {});
+    },
+    async note(key) {
+      notes.set(key, (notes.get(key) || 0) + 1);
+      return 'noted';
+    },
+    async noted(key) {
+      return String(notes.get(key) || 0);
+    },
+    async fail() {
+      throw new Error('as asked');
+    },
+  });
+  // Errors of the service are answered; the event only tells of them.
+  server.on('error', () => {});
+  await server.start();
+  console.log('serving');
+}
+
+// --- clients ---
+
+// One connection, with nothing between the test and the library's own encoder and decoder.
+class Client {
+  constructor(protocol, address) {
+    this.protocol = protocol;
+    this.nextId = 0;
+    this.waiting = new Map();
+    this.answered = [];
+    this.socket = net.connect(Number(address.port), address.hostname);
+    const options = { sentReqs: new Map() };
+    this.encoder = library(protocol).encoder(options);
+    if (protocol === 'bolt2') Object.assign(this.encoder, { protocolType: 'bolt2', boltVersion: 2, crcEnable: true });
+    const decoder = library(protocol).decoder(options);
+    this.encoder.pipe(this.socket).pipe(decoder);
+    decoder.on('response', (answer) => this.take(answer));
+    decoder.on('heartbeat_ack', (answer) => this.take(answer));
+    decoder.on('error', fail);
+    this.socket.on('error', fail);
+    this.socket.on('close', () => this.closing || fail(new Error('the connection was closed')));
+  }
+
+  take(answer) {
+    this.answered.push(answer.packetId);
+    const resolve = this.waiting.get(answer.packetId);
+    if (!resolve) fail(new Error(`an answer to ${answer.packetId}, which nobody waits for`));
+    this.waiting.delete(answer.packetId);
+    resolve(answer);
+  }
+
+  request(method, args, timeout) {
+    const props = this.protocol === 'dubbo' ? { timeout: String(timeout) } : undefined;
+    return { serverSignature: SERVICE, methodName: method, args, timeout, requestProps: props };
+  }
+
+  wait(id) {
+    return new Promise((resolve) => this.waiting.set(id, resolve));
+  }
+
+  // Resolves with the answer's data: appResponse, or error.
+  async call(method, args = [], timeout = PATIENCE_MS) {
+    const id = ++this.nextId;
+    const answer = this.wait(id);
+    this.encoder.writeRequest(id, this.request(method, args, timeout), (error) => error && fail(error));
+    return (await answer).data;
+  }
+
+  oneWay(method, args) {
+    const id = ++this.nextId;
+    const request = this.request(method, args, PATIENCE_MS);
+    if (this.protocol === 'dubbo') this.socket.write(dubboOneWay(id, request));
+    else this.encoder.writeRequest(id, { ...request, oneway: true }, (error) => error && fail(error));
+  }
+
+  async heartbeat() {
+    const id = ++this.nextId;
+    const answer = this.wait(id);
+    this.encoder.writeHeartbeat(id, { timeout: PATIENCE_MS }, (error) => error && fail(error));
+    return answer;
+  }
+
+  close() {
+    this.closing = true;
+    this.socket.destroy();
+  }
+}
+
+// dubbo-remoting reads one-way requests, but its encoder makes none.
+function dubboOneWay(id, { methodName, args }) {
+  const Request = require('dubbo-remoting/lib/protocol/request');
+  const Invocation = require('dubbo-remoting/lib/protocol/invocation');
+  const request = new Request(id);
+  request.isTwoWay = false;
+  request.data = new Invocation({ methodName, args, attachments: { dubbo: '5.3.0', path: INTERFACE, version: '1.0' } });
+  return request.encode({ codecType: 'hessian2' });
+}
+
+const SCENARIOS = {
+  // Four clients of sofa-rpc-node, a hundred calls each at once, answered in any order.
+  async many(protocol, address) {
+    const { RpcClient } = require('sofa-rpc-node').client;
+    const call = async (consumer, text) => {
+      const answer = await consumer.invoke('after', [Math.floor(Math.random() * 50), text], { responseTimeout: PATIENCE_MS });
+      equal(answer, text);
+    };
+    const clients = Array.from({ length: 4 }, () => new RpcClient({ logger: quiet, protocol: library(protocol) }));
+    await Promise.all(clients.map(async (client, which) => {
+      const consumer = client.createConsumer({ interfaceName: INTERFACE, serverHost: address.host });
+      await consumer.ready();
+      await Promise.all(Array.from({ length: 100 }, (_, at) => call(consumer, `${which}-${at}`)));
+    }));
+  },
+
+  // A call that takes long does not hold up the one behind it.
+  async order(protocol, address) {
+    const client = new Client(protocol, address);
+    const [slow, quick] = await Promise.all([client.call('after', [500, 'slow']), client.call('echo', ['quick'])]);
+    equal(slow.appResponse + quick.appResponse, 'slowquick');
+    equal(client.answered.join(), '2,1');
+    client.close();
+  },
+
+  async large(protocol, address) {
+    const client = new Client(protocol, address);
+    const bodies = Array.from({ length: 8 }, (_, at) => String(at).repeat(1_000_000));
+    const answers = await Promise.all(bodies.map((body) => client.call('echo', [body])));
+    answers.forEach((answer, at) => equal(answer.appResponse === bodies[at], true));
+    client.close();
+  },
+
+  // The server answers one-way calls all the same; no such answer may come back, least of all to another call.
+  async 'one-way'(protocol, address) {
+    const client = new Client(protocol, address);
+    for (let at = 0; at < 50; at++) client.oneWay('note', ['key']);
+    while ((await client.call('noted', ['key'])).appResponse !== '50') await later(10);
+    equal((await client.call('echo', ['after'])).appResponse, 'after');
+    client.close();
+  },
+
+  async heartbeat(protocol, address) {
+    const client = new Client(protocol, address);
+    const answers = await Promise.all([client.heartbeat(), client.call('echo', ['text']), client.heartbeat()]);
+    equal(answers[1].appResponse, 'text');
+    equal(answers[0].packetId + answers[2].packetId, 1 + 3);
+    client.close();
+  },
+
+  // The proxy goes by the timeout in the frame; this client itself would wait much longer.
+  async timeout(protocol, address) {
+    const client = new Client(protocol, address);
+    const late = await client.call('hold', [], 300);
+    matches(late.error, /in time/);
+    equal((await client.call('echo', ['still here'])).appResponse, 'still here');
+    client.close();
+  },
+
+  // What the application threw comes back as the application's error.
+  async failing(protocol, address) {
+    const client = new Client(protocol, address);
+    matches((await client.call('fail')).error, /as asked/);
+    client.close();
+  },
+
+  // The server is killed while it holds these calls: all are answered, over the connection they came by, which then
+  // serves on once the server is back.
+  async lost(protocol, address) {
+    const client = new Client(protocol, address);
+    const held = await Promise.all(Array.from({ length: 20 }, () => client.call('hold')));
+    held.forEach((answer) => matches(answer.error, /./));
+    console.log('all answered:', held[0].error.message);
+    while ((await client.call('echo', ['back'])).appResponse !== 'back') await later(50);
+    client.close();
+  },
+
+  // There is no server: each call is refused at once, in words.
+  async refused(protocol, address) {
+    const client = new Client(protocol, address);
+    const answers = await Promise.all(Array.from({ length: 10 }, () => client.call('echo', ['text'])));
+    answers.forEach((answer) => matches(answer.error, /./));
+    console.log('refused:', answers[0].error.message);
+    client.close();
+  },
+};
+
+function equal(found, wanted) {
+  if (found !== wanted) fail(new Error(`${found} instead of ${wanted}`));
+}
+
+function matches(error, pattern) {
+  if (!error || !pattern.test(error.message)) fail(new Error(`no error like ${pattern}: ${error && error.message}`));
+}
+
+function fail(error) {
+  console.error(error);
+  process.exit(1);
+}
+
+async function call(protocol, address, scenario) {
+  await SCENARIOS[scenario](protocol, address);
+  console.log('all as expected');
+  // sofa-rpc-node keeps timers.
+  process.exit(0);
+}
+
+const [role, protocol, argument, scenario] = process.argv.slice(2);
+const address = new URL(`rpc://${argument}`);
+(role === 'serve' ? serve(protocol, Number(address.port)) : call(protocol, address, scenario)).catch(fail);
