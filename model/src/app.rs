@@ -16,6 +16,9 @@ pub type App = Resource<AppSpec>;
 pub struct AppSpec {
     /// Team or person to ask.
     pub owner: String,
+    /// Business line it belongs to; protection windows may name it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub line: String,
     /// Importance, 1 (most) to 4 (least); changes reach tier 4 first.
     pub tier: u8,
     /// What its instances speak.
@@ -34,6 +37,7 @@ impl Default for AppSpec {
     fn default() -> Self {
         AppSpec {
             owner: String::new(),
+            line: String::new(),
             tier: 3,
             protocol: Protocol::Http1,
             balance: Balance::RoundRobin,

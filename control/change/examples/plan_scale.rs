@@ -156,6 +156,7 @@ fn fleet(pods: usize) -> Vec<Member> {
         Member {
             name: format!("{}-{n:07}", apps[app]).into(),
             app: apps[app].clone(),
+            line: "".into(),
             unit: units[unit].clone(),
             zone: zones[random.usize(..ZONES)].clone(),
             stack: stacks[app % STACKS].clone(),

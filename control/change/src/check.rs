@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::rc::Rc;
 
 use jiff::Timestamp;
-use weir_model::FreezeSpec;
 use weir_model::change::Budget;
+use weir_model::freeze::{Effect, Moment, Window};
 
 use crate::plan::{Input, Plan, Wait};
 use crate::world::{Member, State};
@@ -77,7 +78,7 @@ struct Checker<'a> {
     apps: HashMap<&'a str, Share>,
     proven: HashSet<(&'a str, &'a str, u8)>,
     /// Windows by the app they name; under `None` those for all apps.
-    freezes: HashMap<Option<&'a str>, Vec<&'a FreezeSpec>>,
+    windows: HashMap<Option<&'a str>, Vec<Rc<Window<'a>>>>,
     findings: Vec<Finding>,
 }
 
@@ -89,13 +90,14 @@ impl<'a> Checker<'a> {
             scope: Share::default(),
             apps: HashMap::new(),
             proven: HashSet::new(),
-            freezes: HashMap::new(),
+            windows: HashMap::new(),
             findings: Vec::new(),
         };
         for freeze in input.freezes {
             let all = freeze.apps.is_empty().then_some(None);
             let keys = all.into_iter().chain(freeze.apps.iter().map(|app| Some(app.as_str())));
-            keys.for_each(|key| checker.freezes.entry(key).or_default().push(freeze));
+            let window = Rc::new(Window::new(freeze));
+            keys.for_each(|key| checker.windows.entry(key).or_default().push(window.clone()));
         }
         for member in input.members.iter().filter(|m| m.in_scope) {
             let changed = input.past.changed.contains(&member.name);
@@ -168,10 +170,15 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A suppressing window holds, or of the permitting ones that name the member most closely none does.
     fn shut(&self, member: &Member, at: Timestamp) -> bool {
         let named = [None, Some(&*member.app)];
-        let mut concern = named.iter().filter_map(|key| self.freezes.get(key)).flatten();
-        concern.any(|f| f.forbids(&member.app, &member.unit, at))
+        let all = || named.iter().filter_map(|key| self.windows.get(key)).flatten();
+        let of = |effect| all().filter(move |w| w.spec().effect == effect && w.spec().concerns(member.place()));
+        let holds = |w: &Rc<Window<'a>>| matches!(w.at(at), Moment::Within(_));
+        let closest = of(Effect::Permit).map(|w| w.spec().rank()).max();
+        let mut counts = of(Effect::Permit).filter(|w| Some(w.spec().rank()) == closest);
+        of(Effect::Suppress).any(holds) || closest.is_some() && !counts.any(holds)
     }
 
     fn batch(&mut self, plan: &Plan, number: usize) {

@@ -1,17 +1,32 @@
 //! Why a change waits, was blocked, or ended as it did, for a person who has just come to it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, ChangeSpec, Evidence, Verdict};
-use weir_model::{Change, Freeze, FreezeSpec, Instance};
+use weir_model::freeze::Place;
+use weir_model::{App, Change, Freeze, FreezeSpec, Instance, InstanceSpec};
 use weir_store::{Store, typed};
+
+use crate::windows::{Way, Windows};
 
 /// Entries of a list before "and so on".
 const LISTED: usize = 5;
 
+/// What an explanation looks at beside the change.
+#[derive(Debug, Clone, Copy)]
+pub struct Fleet<'a> {
+    /// All instances.
+    pub instances: &'a [Instance],
+    /// All apps.
+    pub apps: &'a [App],
+    /// All protection windows.
+    pub freezes: &'a [Freeze],
+}
+
 /// Explains `change`: where it is and why, what its batches found, who was left out, what a person can do.
-pub fn explain(change: &Change, instances: &[Instance], freezes: &[Freeze], now: Timestamp) -> String {
+pub fn explain(change: &Change, fleet: &Fleet<'_>, now: Timestamp) -> String {
     let mut text = String::new();
     let out = &mut text;
     headline(out, change, now);
@@ -27,9 +42,9 @@ pub fn explain(change: &Change, instances: &[Instance], freezes: &[Freeze], now:
             ),
         );
     }
-    in_flight(out, change, instances);
+    in_flight(out, change, fleet.instances);
     forecast(out, change);
-    windows(out, change, instances, freezes, now);
+    windows(out, change, fleet, now);
     left(out, change);
     line(out, &advice(change));
     text
@@ -42,8 +57,10 @@ pub fn explain(change: &Change, instances: &[Instance], freezes: &[Freeze], now:
 pub async fn explain_stored(store: &dyn Store, name: &str, now: Timestamp) -> weir_store::Result<Option<String>> {
     let Some(change) = typed::get::<ChangeSpec>(store, name).await? else { return Ok(None) };
     let instances = typed::list(store).await?.0;
-    let freezes = typed::list::<FreezeSpec>(store).await?.0;
-    Ok(Some(explain(&change, &instances, &freezes, now)))
+    let apps = typed::list(store).await?.0;
+    let freezes = typed::list(store).await?.0;
+    let fleet = Fleet { instances: &instances, apps: &apps, freezes: &freezes };
+    Ok(Some(explain(&change, &fleet, now)))
 }
 
 fn line(out: &mut String, text: &str) {
@@ -134,21 +151,33 @@ fn forecast(out: &mut String, change: &Change) {
     line(out, &format!("To come: {} batches with {instances} instances{end}.", waiting.len()));
 }
 
-fn windows(out: &mut String, change: &Change, instances: &[Instance], freezes: &[Freeze], now: Timestamp) {
+/// Which windows hold how many of those that are still to change.
+fn windows(out: &mut String, change: &Change, fleet: &Fleet<'_>, now: Timestamp) {
     if change.status.phase.ended() {
         return;
     }
-    let target = change.spec.target();
-    let ahead =
-        |i: &&Instance| change.spec.scope.matches(&i.spec, &i.metadata.labels) && i.spec.proxy_version != target;
-    for freeze in freezes {
-        let held =
-            instances.iter().filter(ahead).filter(|i| freeze.spec.forbids(&i.spec.app, &i.spec.unit, now)).count();
-        if held > 0 {
-            let until = freeze.spec.until.map_or("until it is deleted".to_owned(), |until| format!("until {until}"));
-            line(out, &format!("{} holds {held} instances {until}: {}.", freeze.key(), freeze.spec.reason));
+    let specs: Vec<FreezeSpec> = fleet.freezes.iter().map(|freeze| freeze.spec.clone()).collect();
+    let windows = Windows::new(&specs);
+    let face = windows.at(now);
+    let lines: BTreeMap<&str, &str> = fleet.apps.iter().map(|app| (app.name(), app.spec.line.as_str())).collect();
+    let mut held: BTreeMap<(usize, Option<Timestamp>), usize> = BTreeMap::new();
+    for instance in fleet.instances.iter().filter(|i| ahead(change, i)) {
+        let InstanceSpec { app, unit, .. } = &instance.spec;
+        let line = lines.get(app.as_str()).copied().unwrap_or_default();
+        if let Some(shut) = windows.shut(&windows.calendar(Place { app, line, unit }), &face, Way::Forward) {
+            *held.entry((shut.window, shut.until)).or_default() += 1;
         }
     }
+    for ((number, until), count) in held.into_iter().take(LISTED) {
+        let freeze = &fleet.freezes[number];
+        let until = until.map_or("until it is deleted".to_owned(), |until| format!("until {until}"));
+        line(out, &format!("{} holds {count} instances {until}: {}.", freeze.key(), freeze.spec.reason));
+    }
+}
+
+fn ahead(change: &Change, instance: &Instance) -> bool {
+    let in_scope = change.spec.scope.matches(&instance.spec, &instance.metadata.labels);
+    in_scope && instance.spec.proxy_version != change.spec.target()
 }
 
 fn left(out: &mut String, change: &Change) {

@@ -5,4 +5,5 @@ pub mod execute;
 pub mod explain;
 pub mod judge;
 pub mod plan;
+pub mod windows;
 pub mod world;

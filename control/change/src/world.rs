@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::change::Scope;
+use weir_model::freeze::Place;
 use weir_model::instance::{InstancePhase, ManagedBy};
-use weir_model::{App, Instance, Unit};
+use weir_model::{App, AppSpec, Instance, Unit};
 
 /// A name that many share: of an app, a unit, a version.
 pub type Name = Arc<str>;
-
-/// Tier of an app that nobody has described: the default of App.
-const UNKNOWN_TIER: u8 = 3;
 
 /// An instance as a change sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +19,8 @@ pub struct Member {
     pub name: Name,
     /// Its app.
     pub app: Name,
+    /// The business line of its app; may be empty.
+    pub line: Name,
     /// Its unit.
     pub unit: Name,
     /// Its zone within the unit.
@@ -87,6 +87,11 @@ impl Member {
         (&self.app, &self.unit, &self.zone)
     }
 
+    /// Where it is, as protection windows see it.
+    pub fn place(&self) -> Place<'_> {
+        Place { app: &self.app, line: &self.line, unit: &self.unit }
+    }
+
     /// What a change must prove itself on before it goes wide: stack, unit, tier.
     pub fn stratum(&self) -> (&str, &str, u8) {
         (&self.stack, &self.unit, self.tier)
@@ -100,13 +105,15 @@ impl Member {
 
 /// Reads the fleet, in the order of names.
 pub fn members(instances: &[Instance], apps: &[App], units: &[Unit], scope: &Scope) -> Vec<Member> {
-    let tiers: HashMap<&str, u8> = apps.iter().map(|app| (app.name(), app.spec.tier)).collect();
+    let known: HashMap<&str, &AppSpec> = apps.iter().map(|app| (app.name(), &app.spec)).collect();
+    // An app that nobody has described.
+    let unknown = AppSpec::default();
     let canaries: HashMap<&str, bool> = units.iter().map(|unit| (unit.name(), unit.spec.canary)).collect();
     let mut names = Names::default();
     let mut read = |instance: &Instance| {
-        let tier = tiers.get(instance.spec.app.as_str()).copied().unwrap_or(UNKNOWN_TIER);
+        let app = known.get(instance.spec.app.as_str()).copied().unwrap_or(&unknown);
         let canary = canaries.get(instance.spec.unit.as_str()).copied().unwrap_or(false);
-        member(instance, tier, canary, scope, &mut names)
+        member(instance, app, canary, scope, &mut names)
     };
     let mut members: Vec<Member> = instances.iter().map(&mut read).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -128,7 +135,7 @@ impl Names {
     }
 }
 
-fn member(instance: &Instance, tier: u8, canary: bool, scope: &Scope, names: &mut Names) -> Member {
+fn member(instance: &Instance, app: &AppSpec, canary: bool, scope: &Scope, names: &mut Names) -> Member {
     let (spec, status) = (&instance.spec, &instance.status);
     let state = state(instance);
     let ours = spec.managed_by == ManagedBy::Weir && state != State::Leaving;
@@ -136,11 +143,12 @@ fn member(instance: &Instance, tier: u8, canary: bool, scope: &Scope, names: &mu
     Member {
         name: instance.name().into(),
         app: names.shared(&spec.app),
+        line: names.shared(&app.line),
         unit: names.shared(&spec.unit),
         zone: names.shared(&spec.zone),
         stack: names.shared(&spec.stack),
         group: names.shared(&spec.group),
-        tier,
+        tier: app.tier,
         canary,
         weight: u64::from(spec.weight),
         in_scope: ours && scope.matches(spec, &instance.metadata.labels),

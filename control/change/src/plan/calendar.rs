@@ -1,48 +1,39 @@
 //! Protection windows by place: which of them concern an app in a unit, so that none other is asked.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use weir_model::FreezeSpec;
 
 use super::index::Place;
-use super::longest;
+use crate::windows::{self, Face, Shut, Way, Windows};
 
 pub(super) struct Calendar<'a> {
-    /// Windows that concern each place.
-    by_place: Vec<Vec<&'a FreezeSpec>>,
-    empty: bool,
+    windows: Windows<'a>,
+    /// By place; empty if there are no windows at all.
+    of_place: Vec<windows::Calendar>,
 }
 
 impl<'a> Calendar<'a> {
     pub fn new(freezes: &'a [FreezeSpec], places: &[Place]) -> Calendar<'a> {
-        let mut by_app: HashMap<&str, Vec<&FreezeSpec>> = HashMap::new();
-        let (general, named): (Vec<_>, Vec<_>) = freezes.iter().partition(|f| f.apps.is_empty());
-        for freeze in named {
-            freeze.apps.iter().for_each(|app| by_app.entry(app).or_default().push(freeze));
-        }
-        let of_place = |place: &Place| {
-            let own = by_app.get(place.app).into_iter().flatten();
-            let here = |f: &&&FreezeSpec| f.units.is_empty() || f.units.iter().any(|unit| unit == place.unit);
-            general.iter().chain(own).filter(here).copied().collect()
-        };
-        Calendar { by_place: places.iter().map(of_place).collect(), empty: freezes.is_empty() }
+        let windows = Windows::new(freezes);
+        let asked = if windows.is_empty() { &[] } else { places };
+        let of_place = asked.iter().map(|place| windows.calendar(place.of_windows())).collect();
+        Calendar { windows, of_place }
     }
 
-    /// The longest of the windows that forbid `place` to change at `at`.
-    pub fn window(&self, number: u32, place: &Place, at: Timestamp) -> Option<&'a FreezeSpec> {
-        longest(self.by_place[number as usize].iter().copied(), place.app, place.unit, at)
+    /// How the windows stand at `at`.
+    pub fn at(&self, at: Timestamp) -> Face {
+        self.windows.at(at)
     }
 
-    /// Which places are shut at `at`; `None`: there are no windows at all.
-    pub fn shut(&self, places: &[Place], at: Timestamp) -> Option<Vec<bool>> {
-        let shut = || (0..).zip(places).map(|(number, place)| self.window(number, place, at).is_some()).collect();
-        (!self.empty).then(shut)
+    /// Why the place with this number may not change.
+    pub fn shut(&self, place: u32, face: &Face) -> Option<Shut<'a>> {
+        self.windows.shut(self.of_place.get(place as usize)?, face, Way::Forward)
     }
 
-    /// When the first of the windows that shut `place` at `at` ends.
-    pub fn opens(&self, number: u32, place: &Place, at: Timestamp) -> Option<Timestamp> {
-        let shut = self.by_place[number as usize].iter().filter(|f| f.forbids(place.app, place.unit, at));
-        shut.filter_map(|f| f.until).filter(|until| *until > at).min()
+    /// Which places are shut; `None`: there are no windows at all.
+    pub fn all_shut(&self, at: Timestamp) -> Option<Vec<bool>> {
+        let face = self.at(at);
+        let shut = |calendar| self.windows.shut(calendar, &face, Way::Forward).is_some();
+        (!self.windows.is_empty()).then(|| self.of_place.iter().map(shut).collect())
     }
 }

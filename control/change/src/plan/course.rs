@@ -6,6 +6,7 @@ use super::calendar::Calendar;
 use super::climb::{Climb, Room};
 use super::index::{Index, Spot, Standing};
 use super::{Deferred, Input, Planned, Wait, later, waves, why};
+use crate::windows::{Face, Shut};
 use crate::world::State;
 
 pub(super) struct Course<'a> {
@@ -66,10 +67,11 @@ impl<'a> Course<'a> {
 
     /// Who has to wait at `now`, and for what.
     pub fn deferred(&self, now: Timestamp) -> Vec<Deferred> {
+        let face = self.calendar.at(now);
         let wait = |s: &Spot<'a>| {
             let unwell = s.member.state != State::Serving;
             let health = || format!("it {} {}", s.member.state.words(), s.member.message).trim_end().to_owned();
-            self.shut(s, now).or_else(|| unwell.then(|| Wait::Health(health())))
+            self.shut(s, &face).or_else(|| unwell.then(|| Wait::Health(health())))
         };
         let left = self.index.spots.iter().filter(|s| s.standing == Standing::Left);
         left.filter_map(|s| Some(Deferred { instance: s.member.name.clone(), wait: wait(s)? })).collect()
@@ -77,26 +79,28 @@ impl<'a> Course<'a> {
 
     /// Those whose window shuts before their turn has come and is not known to open again.
     pub fn left_over(&self, at: Timestamp) -> Vec<Deferred> {
-        let deferred = |s: &Spot<'a>| Some(Deferred { instance: s.member.name.clone(), wait: self.shut(s, at)? });
+        let face = self.calendar.at(at);
+        let deferred = |s: &Spot<'a>| Some(Deferred { instance: s.member.name.clone(), wait: self.shut(s, &face)? });
         self.open.iter().filter_map(|c| deferred(self.spot(c))).collect()
     }
 
-    fn shut(&self, spot: &Spot<'a>, at: Timestamp) -> Option<Wait> {
-        let freeze = self.calendar.window(spot.place, &self.index.places[spot.place as usize], at)?;
-        Some(Wait::Window { reason: freeze.reason.as_str().into(), until: freeze.until })
+    fn shut(&self, spot: &Spot<'a>, face: &Face) -> Option<Wait> {
+        let Shut { reason, until, .. } = self.calendar.shut(spot.place, face)?;
+        Some(Wait::Window { reason: reason.into(), until })
     }
 
-    /// The next moment after `at` at which a window ends that concerns those left.
+    /// The next moment after `at` at which one of those left may be free.
     pub fn opens_after(&self, at: Timestamp) -> Option<Timestamp> {
         let mut asked = vec![false; self.index.places.len()];
         let fresh = |c: &&Candidate| !std::mem::replace(&mut asked[c.place as usize], true);
-        let places = self.open.iter().filter(fresh).map(|c| c.place);
-        places.filter_map(|p| self.calendar.opens(p, &self.index.places[p as usize], at)).min()
+        let face = self.calendar.at(at);
+        let shut = self.open.iter().filter(fresh).filter_map(|c| self.calendar.shut(c.place, &face));
+        shut.filter_map(|shut| shut.until).min()
     }
 
     /// Fills the next batch from those whose window is open at `at`; `None`: there is nobody.
     pub fn next_batch(&mut self, at: Timestamp) -> Option<Planned> {
-        let shut = self.calendar.shut(&self.index.places, at);
+        let shut = self.calendar.all_shut(at);
         let is_free = |c: &&Candidate| shut.as_ref().is_none_or(|shut| !shut[c.place as usize]);
         let (lightest, of_apps) = self.lightest(self.open.iter().filter(is_free));
         let ladder = self.input.ladder;

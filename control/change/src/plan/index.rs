@@ -5,6 +5,8 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use weir_model::freeze;
+
 use super::Input;
 use crate::world::{Member, State};
 
@@ -38,9 +40,17 @@ pub(super) enum Standing {
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub app: &'a str,
+    pub line: &'a str,
     pub unit: &'a str,
     /// Instances, whoever runs them: what "only one" refers to.
     pub size: u64,
+}
+
+impl<'a> Place<'a> {
+    /// As protection windows see it.
+    pub fn of_windows(&self) -> freeze::Place<'a> {
+        freeze::Place { app: self.app, line: self.line, unit: self.unit }
+    }
 }
 
 /// The fleet.
@@ -88,10 +98,11 @@ fn in_order<'a>(members: &'a [Member], [apps, units, zones]: [&Ranks<'a>; 3]) ->
 }
 
 fn sizes<'a>(spots: &[Spot<'a>], places: usize) -> Vec<Place<'a>> {
-    let mut sizes = vec![Place { app: "", unit: "", size: 0 }; places];
+    let mut sizes = vec![Place { app: "", line: "", unit: "", size: 0 }; places];
     for spot in spots {
         let size = sizes[spot.place as usize].size + 1;
-        sizes[spot.place as usize] = Place { app: &spot.member.app, unit: &spot.member.unit, size };
+        let Member { app, line, unit, .. } = spot.member;
+        sizes[spot.place as usize] = Place { app, line, unit, size };
     }
     sizes
 }

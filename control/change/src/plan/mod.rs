@@ -31,6 +31,7 @@ use jiff::{SignedDuration, Timestamp};
 use weir_model::FreezeSpec;
 use weir_model::change::{Budget, Rung};
 
+use crate::windows::{Shut, Way, Windows};
 use crate::world::{Member, Name};
 use course::Course;
 
@@ -135,18 +136,10 @@ pub(crate) fn later(at: Timestamp, seconds: u64) -> Timestamp {
     at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-/// The longest of the windows that forbid `member` to change now.
-pub fn window<'a>(freezes: &'a [FreezeSpec], member: &Member, now: Timestamp) -> Option<&'a FreezeSpec> {
-    longest(freezes.iter(), &member.app, &member.unit, now)
-}
-
-fn longest<'a>(
-    freezes: impl Iterator<Item = &'a FreezeSpec>,
-    app: &str,
-    unit: &str,
-    now: Timestamp,
-) -> Option<&'a FreezeSpec> {
-    freezes.filter(|f| f.forbids(app, unit, now)).max_by_key(|f| f.until.unwrap_or(Timestamp::MAX))
+/// Why `member` may not change now, in its author's words.
+pub fn window<'a>(freezes: &'a [FreezeSpec], member: &Member, now: Timestamp) -> Option<Shut<'a>> {
+    let windows = Windows::new(freezes);
+    windows.shut(&windows.calendar(member.place()), &windows.at(now), Way::Forward)
 }
 
 #[cfg(test)]

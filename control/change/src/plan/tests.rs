@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use weir_model::FreezeSpec;
 use weir_model::change::{Budget, Rung};
+use weir_model::freeze::{Effect, Schedule};
 
 use super::*;
 use crate::check::{Wave, check, check_wave};
@@ -14,6 +15,7 @@ use crate::world::{Member, State};
 fn member(name: &str, app: &str, unit: &str, zone: &str) -> Member {
     Member {
         name: name.into(),
+        line: "".into(),
         app: app.into(),
         unit: unit.into(),
         zone: zone.into(),
@@ -182,6 +184,29 @@ fn an_instance_that_is_out_anyway_may_always_go() {
     assert_eq!(waves::admit(&request, Timestamp::UNIX_EPOCH).len(), 6);
 }
 
+#[test]
+fn an_app_changes_in_its_own_window_and_others_do_not_wait_for_it() {
+    let mut case = Case::new(vec![
+        member("order-1", "order", "east", "a"),
+        member("order-2", "order", "east", "b"),
+        member("stock-1", "stock", "east", "a"),
+    ]);
+    let schedule = Some(Schedule { cron: "0 2 * * *".into(), duration_seconds: 3600, ..Schedule::default() });
+    case.freezes = vec![FreezeSpec {
+        effect: Effect::Permit,
+        schedule,
+        apps: vec!["order".into()],
+        reason: "orders change at night".into(),
+        ..FreezeSpec::default()
+    }];
+    let plan = case.plan();
+    let night = |batch: &&Planned| batch.start.as_second() % 86_400 / 3600 == 2;
+    let of = |name: &str| plan.batches.iter().find(|b| b.instances.iter().any(|i| &**i == name));
+    assert!(of("order-1").is_some_and(|b| night(&b)) && of("order-2").is_some_and(|b| night(&b)), "{plan:#?}");
+    assert!(of("stock-1").is_some_and(|b| !night(&b)), "{plan:#?}");
+    assert_eq!(plan.deferred.len(), 2);
+}
+
 prop_compose! {
     fn some_member()(
         app in 0..5_u8, unit in 0..3_u8, zone in 0..3_u8, stack in 0..2_u8, weight in prop_oneof![Just(100_u64), 1..500_u64],
@@ -198,17 +223,19 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn some_freeze()(app in 0..5_u8, unit in prop::option::of(0..3_u8), from in prop::option::of(0..200_i64), length in prop::option::of(1..400_i64))
+    fn some_freeze()(app in 0..5_u8, unit in prop::option::of(0..3_u8), from in prop::option::of(0..200_i64), length in prop::option::of(1..400_i64), permit in prop::bool::weighted(0.3))
         -> FreezeSpec
     {
         let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
         FreezeSpec {
+            effect: if permit { Effect::Permit } else { Effect::Suppress },
             from: from.map(at),
             until: length.map(|l| at(from.unwrap_or(0) + l)),
             apps: vec![format!("app-{app}")],
             units: unit.map(|u| format!("unit-{u}")).into_iter().collect(),
             roll_backs_too: false,
             reason: "because".into(),
+            ..FreezeSpec::default()
         }
     }
 }

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use weir_model::FreezeSpec;
 use weir_model::change::Budget;
 
+use super::Input;
 use super::climb::share;
 use super::index::{Place, Spot};
-use super::{Input, window};
+use crate::windows::{Way, Windows};
 use crate::world::{Member, Name, State};
 
 /// Exposure is counted over so long (seconds).
@@ -42,7 +43,10 @@ pub fn admit(request: &Request, now: Timestamp) -> Vec<Name> {
     let named = request.members.iter().filter(|m| wanted.contains(&*m.name));
     let by_name: HashMap<&str, &Member> = named.map(|m| (&*m.name, m)).collect();
     let waiting = request.waiting.iter().filter_map(|name| by_name.get(name));
-    let open = waiting.filter(|m| m.state != State::Leaving && window(request.freezes, m, now).is_none());
+    let windows = Windows::new(request.freezes);
+    let face = windows.at(now);
+    let shut = |m: &Member| windows.shut(&windows.calendar(m.place()), &face, Way::Forward).is_some();
+    let open = waiting.filter(|m| m.state != State::Leaving && !shut(m));
     open.filter(|m| out.admits(m)).map(|m| m.name.clone()).collect()
 }
 
