@@ -4,6 +4,7 @@
 // usage: node rpc.js serve PROTOCOL HOST:PORT             prints "serving", then what it is asked to hold or note
 //        node rpc.js call PROTOCOL HOST:PORT SCENARIO     ends with 0 if all went as SCENARIO expects
 
+const assert = require('assert');
 const net = require('net');
 
 const INTERFACE = 'com.example.Service';
@@ -12,6 +13,31 @@ const SERVICE = `${INTERFACE}:1.0`;
 const PATIENCE_MS = 60_000;
 
 const quiet = { info() {}, warn() {}, debug() {}, error: console.error };
+
+// Arguments that a proxy must step over to reach Dubbo's attachments: each kind of value, nested and large.
+const SHAPES = [
+  'text with 堰 and \u{1f600}',
+  'm'.repeat(40),
+  's'.repeat(2000),
+  'r'.repeat(100_000),
+  -1,
+  100_000,
+  2147483647,
+  1099511627776,
+  12.25,
+  3.14159,
+  true,
+  new Date(1234567890123),
+  Buffer.from('HZMN\0\xff', 'latin1'),
+  Buffer.alloc(100_000, 'Z'),
+  [1, 'two', null, [3, [4, {}]]],
+  Array.from({ length: 300 }, (_, at) => at),
+  { Z: 'Z', list: [{ deep: { deeper: 'value' } }], null: null },
+];
+
+// The same as objects of classes, of which the second refers to the first's class, and the third to the second itself.
+const POINT = { $class: 'com.example.Point', $: { x: 1, y: 2 } };
+const TREE = { $class: 'com.example.Node', $: { name: 'root', next: { $class: 'com.example.Node', $: { name: 'leaf', next: null } } } };
 
 function library(protocol) {
   return require(protocol === 'dubbo' ? 'dubbo-remoting' : 'sofa-bolt-node');
@@ -28,6 +54,8 @@ async function serve(protocol, port) {
   const server = new RpcServer({ logger: quiet, port, protocol: library(protocol) });
   const notes = new Map();
   let held = 0;
+  let heartbeats = 0;
+  let properties = {};
   server.addService({ interfaceName: INTERFACE }, {
     async echo(text) {
       return text;
@@ -50,7 +78,14 @@ async function serve(protocol, port) {
     async fail() {
       throw new Error('as asked');
     },
+    async properties() {
+      return JSON.stringify(properties);
+    },
   });
+  server.on('request', ({ req }) => {
+    properties = req.data.requestProps;
+  });
+  server.on('connection', ({ _decoder }) => _decoder.on('heartbeat', () => console.log('heartbeat', ++heartbeats)));
   // Errors of the service are answered; the event only tells of them.
   server.on('error', () => {});
   await server.start();
@@ -88,7 +123,7 @@ class Client {
   }
 
   request(method, args, timeout) {
-    const props = this.protocol === 'dubbo' ? { timeout: String(timeout) } : undefined;
+    const props = this.protocol === 'dubbo' ? { timeout: String(timeout), ...this.extra } : undefined;
     return { serverSignature: SERVICE, methodName: method, args, timeout, requestProps: props };
   }
 
@@ -190,6 +225,26 @@ const SCENARIOS = {
     const late = await client.call('hold', [], 300);
     matches(late.error, /in time/);
     equal((await client.call('echo', ['still here'])).appResponse, 'still here');
+    client.close();
+  },
+
+  // Arguments of every shape arrive as they were sent, though the proxy has edited what comes before or after them.
+  async shapes(protocol, address) {
+    const client = new Client(protocol, address);
+    for (const shape of SHAPES) assert.deepStrictEqual((await client.call('echo', [shape])).appResponse, shape);
+    const answer = await client.call('echo', [TREE, POINT, POINT, SHAPES]);
+    assert.deepEqual(answer.appResponse, { name: 'root', next: { name: 'leaf', next: null } });
+    client.close();
+  },
+
+  // The proxy's route sets `set`, removes `remove`, and adds a trace context; hessian.js reads them in the attachments.
+  async edited(protocol, address) {
+    const client = new Client(protocol, address);
+    client.extra = { remove: 'x', set: 'x', keep: '堰' };
+    const properties = JSON.parse((await client.call('properties', [TREE, POINT, POINT, SHAPES])).appResponse);
+    assert.match(properties.traceparent, /^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$/);
+    assert.deepEqual([properties.remove, properties.set, properties.keep], [undefined, 'by the route', '堰']);
+    assert.deepEqual([properties.timeout, properties.path], [String(PATIENCE_MS), INTERFACE]);
     client.close();
   },
 

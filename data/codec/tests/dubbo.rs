@@ -4,7 +4,7 @@ mod fixtures;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use weir_codec::dubbo::{Call, Frame, Head, Kind, MAX_EVENT_BYTES, Outcome, Reject};
+use weir_codec::dubbo::{Call, Frame, Head, Kind, MAX_ATTACHMENTS, MAX_EVENT_BYTES, Outcome, Reject};
 use weir_codec::hessian::{MAX_DEPTH, Malformed, Reader, Value, put_text};
 use weir_codec::rpc::{Edit, Failure, Limits};
 
@@ -274,6 +274,16 @@ fn nesting_and_classes_are_bounded() {
     assert_eq!(Reader::new(&nested(MAX_DEPTH)).skip(), Ok(()));
     assert_eq!(Reader::new(&nested(MAX_DEPTH + 1)).skip(), Err(Malformed::TooDeep));
     assert_eq!(Reader::new(&b"C\x00\x90".repeat(1 << 20)).skip(), Err(Malformed::TooManyClasses));
+}
+
+#[test]
+fn attachments_are_bounded() {
+    let with = |pairs: usize| request("", b"", &vec![("", ""); pairs]);
+    assert_eq!(with(MAX_ATTACHMENTS).attachments().unwrap().iter().count(), MAX_ATTACHMENTS);
+    let sent = with(MAX_ATTACHMENTS + 1);
+    let mut frame = sent.clone();
+    assert_eq!(frame.edit(&[Edit::Set("a", "b")]), Err(Reject::TooManyAttachments));
+    assert_eq!(frame, sent);
 }
 
 #[test]

@@ -54,25 +54,19 @@ impl<'b> Headers<'b> {
     /// # Errors
     /// If it became longer than its length can say.
     pub(super) fn edited(&self, edits: &[Edit<'_>]) -> Result<Option<Vec<u8>>, Reject> {
-        let mut out = Vec::with_capacity(self.bytes.len() + edits.iter().copied().map(encoded_len).sum::<usize>());
+        let wanted: Vec<Edit<'_>> = last_of_each_key(edits).collect();
+        let mut placed = vec![false; wanted.len()];
+        let mut out = Vec::with_capacity(self.bytes.len() + wanted.iter().copied().map(encoded_len).sum::<usize>());
         for ((key, _), encoded) in self.pairs() {
-            match edits.iter().rev().find(|edit| key == Some(edit.key().as_bytes())) {
+            match wanted.iter().position(|edit| key == Some(edit.key().as_bytes())) {
                 None => out.extend_from_slice(encoded),
-                Some(edit) if self.is_first(edit.key(), encoded) => put(*edit, &mut out),
-                Some(_) => {}
+                Some(at) => put_once(wanted[at], &mut placed[at], &mut out),
             }
         }
-        last_of_each_key(edits).filter(|edit| self.first(edit.key()).is_none()).for_each(|edit| put(edit, &mut out));
+        for (edit, placed) in wanted.iter().zip(&mut placed) {
+            put_once(*edit, placed, &mut out);
+        }
         if out == self.bytes { Ok(None) } else { within_limit(out).map(Some) }
-    }
-
-    /// The encoding of the first pair with this key.
-    fn first(&self, key: &str) -> Option<&'b [u8]> {
-        self.pairs().find(|((found, _), _)| *found == Some(key.as_bytes())).map(|(_, encoded)| encoded)
-    }
-
-    fn is_first(&self, key: &str, encoded: &[u8]) -> bool {
-        self.first(key).is_some_and(|first| std::ptr::eq(first, encoded))
     }
 }
 
@@ -93,6 +87,13 @@ fn string(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
 
 fn encoded_len(edit: Edit<'_>) -> usize {
     edit.value().map_or(0, |value| 8 + edit.key().len() + value.len())
+}
+
+/// Once, however often the key is there: time stays linear in the map.
+fn put_once(edit: Edit<'_>, placed: &mut bool, out: &mut Vec<u8>) {
+    if !std::mem::replace(placed, true) {
+        put(edit, out);
+    }
 }
 
 fn put(edit: Edit<'_>, out: &mut Vec<u8>) {

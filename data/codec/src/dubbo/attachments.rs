@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::Reject;
+use super::{MAX_ATTACHMENTS, Reject};
 use crate::hessian::{Reader, Value, put_text};
 use crate::rpc::{Edit, last_of_each_key};
 
@@ -42,6 +42,9 @@ impl<'b> Attachments<'b> {
                 }
                 first_pair = reader.position();
                 while !reader.take_if(b'Z') {
+                    if pairs.len() == MAX_ATTACHMENTS {
+                        return Err(Reject::TooManyAttachments);
+                    }
                     pairs.push(pair(&mut reader)?);
                 }
             }

@@ -31,6 +31,8 @@ pub const OK: u8 = 20;
 pub const HESSIAN2: u8 = 2;
 /// The most bytes an event's body may have; Dubbo itself allows 50.
 pub const MAX_EVENT_BYTES: usize = 1024;
+/// The most attachments that are read: each takes more memory than the two bytes it may have on the wire.
+pub const MAX_ATTACHMENTS: usize = 1024;
 
 /// Why bytes are not accepted as a frame, or a body cannot be read or edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -64,6 +66,9 @@ pub enum Reject {
     /// The attachments are a reference, or no map.
     #[error("the attachments are not a map")]
     Attachments,
+    /// More attachments than [`MAX_ATTACHMENTS`].
+    #[error("more than 1024 attachments")]
+    TooManyAttachments,
     /// The body is malformed.
     #[error("malformed body: {0}")]
     Hessian(#[from] Malformed),
