@@ -16,40 +16,66 @@ use crate::worker::{Connection, Leaving, count_refusal};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(mut connection: Connection) {
-    let view = connection.listener.view();
+///
+/// Most connections speak HTTP/1 and are idle: that state is part of the task itself, and small. All else has memory of
+/// its own for as long as it lasts. The connection is boxed since every async function has room for its arguments twice.
+pub(crate) async fn serve(connection: Box<Connection>) {
+    match Box::pin(opened(connection)).await {
+        Some((Spoken::Http1, connection, first)) => crate::http1::serve(connection, first).await,
+        Some((Spoken::Http2, connection, first)) => Box::pin(crate::http2::serve(connection, first)).await,
+        Some((Spoken::Tcp, connection, first)) => Box::pin(crate::tcp::serve(connection, first)).await,
+        None => {}
+    }
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Http2,
+    Tcp,
+}
+
+/// The connection with what was read from it; `None` if it ended before it said what it speaks.
+async fn opened(mut connection: Box<Connection>) -> Option<(Spoken, Box<Connection>, Buf)> {
     let mut first = Buf::default();
-    if view.compiled.tls.is_some() && !Box::pin(crate::tls::admit(&mut connection, &mut first)).await {
-        connection.worker.buffers.discard(&mut first);
-        return;
+    match spoken(&mut connection, &mut first).await {
+        Some(spoken) => Some((spoken, connection, first)),
+        None => {
+            connection.worker.buffers.discard(&mut first);
+            None
+        }
+    }
+}
+
+async fn spoken(connection: &mut Connection, first: &mut Buf) -> Option<Spoken> {
+    let view = connection.listener.view();
+    if view.compiled.tls.is_some() && !crate::tls::admit(connection, first).await {
+        return None;
     }
     match view.compiled.config.protocol {
-        ListenerProtocol::Http1 => Box::pin(crate::http1::serve(connection, first)).await,
-        ListenerProtocol::Http2 => Box::pin(crate::http2::serve(connection, first)).await,
-        ListenerProtocol::Tcp => Box::pin(crate::tcp::serve(connection, first)).await,
-        ListenerProtocol::Auto => match sniff(&mut connection, &mut first).await {
-            Ok(true) => Box::pin(crate::http2::serve(connection, first)).await,
-            Ok(false) => Box::pin(crate::http1::serve(connection, first)).await,
-            Err(_) => connection.worker.buffers.discard(&mut first),
-        },
+        ListenerProtocol::Http1 => Some(Spoken::Http1),
+        ListenerProtocol::Http2 => Some(Spoken::Http2),
+        ListenerProtocol::Tcp => Some(Spoken::Tcp),
+        ListenerProtocol::Auto => sniff(connection, first).await.ok(),
     }
 }
 
 /// Reads until the bytes are, or can no longer become, the HTTP/2 preface.
-async fn sniff(connection: &mut Connection, first: &mut Buf) -> io::Result<bool> {
+async fn sniff(connection: &mut Connection, first: &mut Buf) -> io::Result<Spoken> {
     let limits = connection.listener.view().compiled.config.limits.clone();
     let idle = Instant::now() + Duration::from_millis(limits.idle_timeout_ms);
     loop {
         let begun = !first.is_empty();
         if begun && !PREFACE.starts_with(&first.filled()[..first.len().min(PREFACE.len())]) {
-            return Ok(false);
+            return Ok(Spoken::Http1);
         }
         if first.len() >= PREFACE.len() {
-            return Ok(true);
+            return Ok(Spoken::Http2);
         }
         let deadline = if begun { Instant::now() + Duration::from_millis(limits.head_timeout_ms) } else { idle };
         if fill(connection, first, deadline).await? == 0 {
-            return if begun { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if begun { Ok(Spoken::Http1) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }
     }
 }
@@ -74,5 +100,21 @@ async fn fill(connection: &mut Connection, buf: &mut Buf, deadline: Instant) -> 
             }
             Err(io::ErrorKind::TimedOut.into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, F: Future>(_: fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle connection's task is memory that is there thousands of times.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let (task, connection) = (size_of_future(serve), size_of::<Connection>());
+        assert!(task + connection <= 640, "task {task}, connection {connection} bytes");
     }
 }

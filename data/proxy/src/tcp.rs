@@ -15,7 +15,7 @@ use crate::worker::{Connection, ListenerView, Ticket, count_refusal};
 const ATTEMPTS: usize = 3;
 
 /// Serves a connection: connects to an endpoint, then passes bytes both ways; `first` holds what was read already.
-pub(crate) async fn serve(mut connection: Connection, first: Buf) {
+pub(crate) async fn serve(mut connection: Box<Connection>, first: Buf) {
     let view = connection.listener.view();
     let Target::Cluster(place) = view.compiled.target else { return };
     let cluster = view.view.clusters[place].clone();

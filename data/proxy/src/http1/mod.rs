@@ -21,13 +21,13 @@ pub(crate) use respond::{MAX_RESPONSE_HEAD, MAX_RESPONSE_HEADERS};
 pub(crate) use tunnel::tunnel;
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_codec::http1::Reject;
 
-use crate::io::Buf;
+use crate::io::{Buf, Elapsed};
 use crate::stats::{Fault, Refusal};
 use crate::worker::{Connection, Leaving, count_refusal};
 use prepare::{Next, Request, prepare};
@@ -49,19 +49,23 @@ pub(crate) enum After {
 }
 
 /// Serves a connection; `buf` holds what was read from it already.
-pub(crate) async fn serve(mut connection: Connection, mut buf: Buf) {
+///
+/// What this future holds is what an idle connection costs. So a request under way has memory of its own, and so has
+/// whatever happens at most once in a connection's life.
+pub(crate) async fn serve(mut connection: Box<Connection>, mut buf: Buf) {
+    let worker = connection.worker.clone();
     let mut after = After::KeepAlive;
     while after == After::KeepAlive {
         connection.control.set_busy(false);
         let Some(request) = next_request(&mut connection, &mut buf).await else { break };
         connection.control.set_busy(true);
-        after = handle(&mut connection, &mut buf, request).await;
-        connection.worker.buffers.release_if_empty(&mut buf);
+        after = worker.frames.run(handle(&mut connection, &mut buf, request)).await;
+        worker.buffers.release_if_empty(&mut buf);
     }
     if after == After::Linger {
-        linger(&mut connection, &mut buf).await;
+        Box::pin(linger(&mut connection, &mut buf)).await;
     }
-    connection.worker.buffers.discard(&mut buf);
+    worker.buffers.discard(&mut buf);
 }
 
 async fn handle(connection: &mut Connection, buf: &mut Buf, request: Request) -> After {
@@ -83,7 +87,7 @@ async fn next_request(connection: &mut Connection, buf: &mut Buf) -> Option<Requ
                 Ok(Some(request)) => return Some(request),
                 Ok(None) => {}
                 Err(reject) => {
-                    refuse(connection, buf, reject).await;
+                    Box::pin(refuse(connection, buf, reject)).await;
                     return None;
                 }
             }
@@ -96,40 +100,65 @@ async fn next_request(connection: &mut Connection, buf: &mut Buf) -> Option<Requ
 
 /// Reads more of a head. False if there is no more, or it took too long.
 async fn fill(connection: &mut Connection, buf: &mut Buf, begun: &mut Option<Instant>) -> bool {
-    let Connection { worker, listener, control, stream, timer, security, .. } = connection;
-    let leaving = Leaving { worker, listener, security: *security };
-    let view = listener.view();
-    let limits = &view.compiled.config.limits;
-    if buf.is_allocated() && !buf.make_room(limits.max_head_bytes.max(crate::io::BUFFER_BYTES)) {
-        return false;
-    }
-    let (mut reader, _) = stream.split();
-    let mut deadline = None;
-    let read = poll_fn(|cx| {
-        control.listen(cx.waker());
-        if let Poll::Ready(read) = reader.poll_fill(cx, &worker.buffers, buf) {
-            return Poll::Ready(Ok(read.unwrap_or(0) > 0));
-        }
-        let idle = buf.is_empty();
-        if idle && leaving.when_quiet() {
-            return Poll::Ready(Ok(false));
-        }
-        let deadline = *deadline.get_or_insert_with(|| match idle {
-            true => Instant::now() + Duration::from_millis(limits.idle_timeout_ms),
-            false => *begun.get_or_insert_with(Instant::now) + Duration::from_millis(limits.head_timeout_ms),
-        });
-        timer.poll_until(cx, deadline).map(Err)
-    })
-    .await;
-    match read {
+    match Waiting::new(connection, buf, begun).more().await {
         Ok(more) => more,
         Err(_) => {
             if !buf.is_empty() {
-                count_refusal(worker, Refusal::HeadTimeout);
-                let _ = write_closing(connection, 408).await;
+                count_refusal(&connection.worker, Refusal::HeadTimeout);
+                let _ = Box::pin(write_closing(connection, 408)).await;
             }
             false
         }
+    }
+}
+
+/// A connection that waits for the next head, or for more of it. It holds no view of the configuration: an idle
+/// connection must not keep an old one alive.
+struct Waiting<'a> {
+    connection: &'a mut Connection,
+    buf: &'a mut Buf,
+    begun: &'a mut Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(connection: &'a mut Connection, buf: &'a mut Buf, begun: &'a mut Option<Instant>) -> Self {
+        Waiting { connection, buf, begun, deadline: None }
+    }
+
+    /// Whether more has come.
+    async fn more(mut self) -> Result<bool, Elapsed> {
+        if self.buf.is_allocated() && !self.has_room() {
+            return Ok(false);
+        }
+        poll_fn(|cx| self.poll_more(cx)).await
+    }
+
+    fn has_room(&mut self) -> bool {
+        let most = self.connection.listener.view().compiled.config.limits.max_head_bytes;
+        self.buf.make_room(most.max(crate::io::BUFFER_BYTES))
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Elapsed>> {
+        let Connection { worker, listener, control, stream, timer, security, .. } = &mut *self.connection;
+        control.listen(cx.waker());
+        let (mut reader, _) = stream.split();
+        if let Poll::Ready(read) = reader.poll_fill(cx, &worker.buffers, self.buf) {
+            return Poll::Ready(Ok(read.unwrap_or(0) > 0));
+        }
+        let idle = self.buf.is_empty();
+        if idle && (Leaving { worker, listener, security: *security }).when_quiet() {
+            return Poll::Ready(Ok(false));
+        }
+        let begun = &mut *self.begun;
+        let deadline = *self.deadline.get_or_insert_with(|| {
+            let limits = &listener.view().compiled.config.limits;
+            match idle {
+                true => Instant::now() + Duration::from_millis(limits.idle_timeout_ms),
+                false => *begun.get_or_insert_with(Instant::now) + Duration::from_millis(limits.head_timeout_ms),
+            }
+        });
+        timer.poll_until(cx, deadline).map(Err)
     }
 }
 

@@ -37,8 +37,8 @@ struct Shared {
 }
 
 /// Serves a connection; `first` holds what was read from it already.
-pub(crate) async fn serve(connection: Connection, first: Buf) {
-    let Connection { worker, listener, control, stream, peer, mut timer, security, link } = connection;
+pub(crate) async fn serve(connection: Box<Connection>, first: Buf) {
+    let Connection { worker, listener, control, stream, peer, mut timer, security, link } = *connection;
     let limits = listener.view().compiled.config.limits.clone();
     let idle = Duration::from_millis(limits.idle_timeout_ms);
     let mut builder = Builder::new();

@@ -1,6 +1,6 @@
 //! Byte buffers, lent by the worker and given back as soon as they are empty.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// Size of a pooled buffer.
 pub(crate) const BUFFER_BYTES: usize = 16 * 1024;
@@ -110,11 +110,30 @@ impl Buf {
     }
 }
 
+/// How many pieces a pool could have done without: the fewest that lay in it at any time since it was last asked.
+#[derive(Debug, Default)]
+pub(super) struct Spares(Cell<usize>);
+
+impl Spares {
+    /// Notes how many are left after one was taken.
+    #[inline]
+    pub(super) fn note(&self, left: usize) {
+        self.0.set(self.0.get().min(left));
+    }
+
+    /// How many of `now` were not needed, and begins anew.
+    pub(super) fn unused(&self, now: usize) -> usize {
+        self.0.replace(now).min(now)
+    }
+}
+
 /// Buffers of one worker that are not in use.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     bufs: RefCell<Vec<Box<[u8]>>>,
+    spare_bufs: Spares,
     vecs: RefCell<Vec<Vec<u8>>>,
+    spare_vecs: Spares,
 }
 
 impl BufferPool {
@@ -122,7 +141,9 @@ impl BufferPool {
     #[inline]
     pub(crate) fn fill(&self, buf: &mut Buf) {
         if !buf.is_allocated() {
-            let pooled = self.bufs.borrow_mut().pop();
+            let mut bufs = self.bufs.borrow_mut();
+            let pooled = bufs.pop();
+            self.spare_bufs.note(bufs.len());
             buf.bytes = pooled.unwrap_or_else(|| vec![0; BUFFER_BYTES].into());
         }
     }
@@ -152,7 +173,18 @@ impl BufferPool {
     /// An empty vector to write a message into.
     #[inline]
     pub(crate) fn take_vec(&self) -> Vec<u8> {
-        self.vecs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2048))
+        let mut vecs = self.vecs.borrow_mut();
+        let pooled = vecs.pop();
+        self.spare_vecs.note(vecs.len());
+        pooled.unwrap_or_else(|| Vec::with_capacity(2048))
+    }
+
+    /// Frees what nobody has needed since the last call.
+    pub(crate) fn trim(&self) {
+        let (mut bufs, mut vecs) = (self.bufs.borrow_mut(), self.vecs.borrow_mut());
+        let unused = (self.spare_bufs.unused(bufs.len()), self.spare_vecs.unused(vecs.len()));
+        bufs.drain(..unused.0);
+        vecs.drain(..unused.1);
     }
 
     /// Gives a vector back; one that has grown large is freed.
@@ -185,6 +217,19 @@ mod tests {
         buf.advance_end(usize::MAX / 2);
         assert_eq!(buf.len(), 2 * BUFFER_BYTES);
         assert!(!buf.make_room(2 * BUFFER_BYTES));
+    }
+
+    #[test]
+    fn what_was_not_needed_is_freed() {
+        let pool = BufferPool::default();
+        let mut many: Vec<Buf> = std::iter::repeat_with(Buf::default).take(5).collect();
+        many.iter_mut().for_each(|buf| pool.fill(buf));
+        many.iter_mut().for_each(|buf| pool.release_if_empty(buf));
+        pool.trim();
+        pool.fill(&mut many[0]);
+        pool.release_if_empty(&mut many[0]);
+        pool.trim();
+        assert_eq!(pool.bufs.borrow().len(), 1);
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! epoll today; a completion-based ring could replace it here.
 
 mod buf;
+mod frames;
 mod listen;
 mod stream;
 mod timer;
 mod tls;
 
 pub(crate) use buf::{BUFFER_BYTES, Buf, BufferPool};
+pub(crate) use frames::FramePool;
 pub(crate) use listen::{Listener, bind};
 pub(crate) use stream::{NotWritten, Prefixed, Reader, Stream, Unsecured, Writer, connect};
 pub(crate) use timer::{Elapsed, Timer};

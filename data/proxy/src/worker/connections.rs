@@ -87,9 +87,14 @@ impl Control {
     }
 }
 
+/// So many connections must have gone before their memory is worth the search for it.
+const EBB: usize = 512;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
+    /// Most that were open since memory was last given back.
+    peak: Cell<usize>,
     open: RefCell<Vec<Weak<Control>>>,
     inbound: Cell<usize>,
     outbound: Cell<usize>,
@@ -100,6 +105,17 @@ pub(crate) struct Connections {
 impl Connections {
     fn count(&self) -> usize {
         self.inbound.get() + self.outbound.get()
+    }
+
+    /// True once after most of many connections have gone.
+    pub(super) fn have_ebbed(&self) -> bool {
+        let (now, peak) = (self.count(), self.peak.get());
+        let ebbed = peak - now.min(peak) >= EBB && now < peak / 2;
+        if ebbed {
+            self.peak.set(now);
+            retain_open(&mut self.open.borrow_mut());
+        }
+        ebbed
     }
 
     fn of(&self, direction: Direction) -> &Cell<usize> {
@@ -146,10 +162,11 @@ impl Connections {
         let mut open = self.open.borrow_mut();
         // Entries of connections that are gone are cleared when they are half of all: constant cost on average.
         if open.len() > 64 && open.len() > 2 * self.count() {
-            open.retain(|control| control.strong_count() > 0);
+            retain_open(&mut open);
         }
         open.push(Rc::downgrade(control));
         self.of(direction).set(self.of(direction).get() + 1);
+        self.peak.set(self.peak.get().max(self.count()));
     }
 
     fn remove(&self, direction: Direction) {
@@ -159,6 +176,12 @@ impl Connections {
             self.none_left.notify_waiters();
         }
     }
+}
+
+/// Clears the entries of connections that are gone: each holds on to a little memory.
+fn retain_open(open: &mut Vec<Weak<Control>>) {
+    open.retain(|control| control.strong_count() > 0);
+    open.shrink_to(2 * open.len());
 }
 
 /// Counts a connection as open; dropped while its task panics, it counts the panic.
@@ -193,7 +216,7 @@ pub(super) fn start(worker: &Rc<Worker>, listener: &Rc<ListenerState>, stream: S
     let direction = listener.direction.get();
     worker.connections.add(direction, &control);
     let open = Open { worker: worker.clone(), listener: listener.clone(), direction };
-    let connection = Connection {
+    let connection = Box::new(Connection {
         worker: worker.clone(),
         listener: listener.clone(),
         control: control.clone(),
@@ -202,10 +225,26 @@ pub(super) fn start(worker: &Rc<Worker>, listener: &Rc<ListenerState>, stream: S
         timer: Timer::new(),
         security: Security::Plain,
         link: None,
-    };
+    });
     let task = tokio::task::spawn_local(async move {
         let _open = open;
         crate::serve::serve(connection).await;
     });
     control.abort.replace(Some(task.abort_handle()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_once_after_most_have_gone() {
+        let connections = Connections::default();
+        let controls: Vec<_> = (0..2 * EBB).map(|_| Rc::new(Control::default())).collect();
+        controls.iter().for_each(|control| connections.add(Direction::Inbound, control));
+        assert!(!connections.have_ebbed());
+        (0..=EBB).for_each(|_| connections.remove(Direction::Inbound));
+        assert!(connections.have_ebbed());
+        assert!(!connections.have_ebbed());
+    }
 }

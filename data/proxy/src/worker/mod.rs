@@ -23,7 +23,7 @@ pub(crate) use view::{ListenerState, ListenerView, View};
 use weir_config::Direction;
 
 use crate::access_log::LogBuffer;
-use crate::io::BufferPool;
+use crate::io::{BufferPool, FramePool};
 use crate::options::Drill;
 use crate::stats::{Span, WorkerStats};
 
@@ -34,6 +34,8 @@ pub(crate) struct Worker {
     pub(crate) buffers: Rc<BufferPool>,
     /// TLS handshakes under way.
     pub(crate) handshakes: Cell<usize>,
+    /// Memory of requests under way.
+    pub(crate) frames: FramePool,
     pub(crate) drill: Option<Drill>,
     pub(crate) log: LogBuffer,
     pub(crate) spans: Option<SyncSender<Span>>,

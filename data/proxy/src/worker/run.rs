@@ -123,6 +123,7 @@ async fn look_after(worker: Rc<Worker>) {
         let now = Instant::now();
         let clusters = worker.view.borrow().clusters.clone();
         clusters.iter().for_each(|cluster| cluster.sweep(now));
+        worker.give_memory_back();
     }
 }
 
@@ -132,6 +133,7 @@ impl Worker {
             stats,
             buffers: Default::default(),
             handshakes: Cell::new(0),
+            frames: Default::default(),
             drill: setup.drill,
             log: LogBuffer::new(setup.log),
             spans: setup.spans,
@@ -150,6 +152,16 @@ impl Worker {
         }
     }
 
+    /// Frees what the pools have too much of. After a wave of connections, also asks the allocator for the pages: glibc
+    /// returns on its own only what lies at the very end of its heap, where something always stays.
+    fn give_memory_back(&self) {
+        self.buffers.trim();
+        self.frames.trim();
+        if self.connections.have_ebbed() {
+            release_free_pages();
+        }
+    }
+
     fn note_delay(&self, delay: Duration) {
         self.stats.loop_delay_us.raise_to(delay.as_micros() as u64);
         if delay > LATE {
@@ -157,3 +169,12 @@ impl Worker {
         }
     }
 }
+
+#[cfg(target_env = "gnu")]
+fn release_free_pages() {
+    // SAFETY: it takes no pointers, and glibc's allocator may be called from any thread.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn release_free_pages() {}
