@@ -151,6 +151,9 @@ pub struct InstanceTls {
     /// When it runs out, unless it is rotated before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
+    /// Since when this certificate is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Which certificate of its process this is, from 1.
     pub generation: u64,
 }

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use weir_server::{Config, Server, Storage};
+use weir_server::{AuthorityFiles, Config, IdentityOptions, Server, Storage};
+
+use crate::commands::wait::duration;
 
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::output::color;
@@ -52,6 +54,18 @@ pub struct Args {
     /// Told to stop, stop the instances of this machine as well; otherwise they run on, and the next start finds them.
     #[arg(long)]
     stop_instances: bool,
+    /// First part of the identities in certificates: `spiffe://DOMAIN/app/APP/unit/UNIT`.
+    #[arg(long, default_value = "weir", value_name = "DOMAIN")]
+    trust_domain: String,
+    /// How long certificates of proxies live; each is replaced at half of it.
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = duration)]
+    cert_ttl: std::time::Duration,
+    /// Certificate of your own authority (PEM; the one that signs first, its root last). Without it one is made in memory.
+    #[arg(long, requires = "ca_key", value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+    /// Its key (PEM, PKCS #8); read, never written.
+    #[arg(long, requires = "ca_cert", value_name = "FILE")]
+    ca_key: Option<PathBuf>,
     /// Keep everything in memory; it is gone at the end.
     #[arg(long)]
     in_memory: bool,
@@ -67,6 +81,7 @@ pub struct Args {
 pub fn main(args: Args) -> Outcome {
     start_log(&args)?;
     let config = config(args)?;
+    keep_memory_private();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))
 }
@@ -83,6 +98,14 @@ fn start_log(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// There will be private keys in memory: no core dump, and no debugger of the same user, shall read them.
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "a core dump of this process would hold private keys");
+    }
+}
+
 fn config(args: Args) -> Result<Config, Failure> {
     let supervisor = if args.no_instances { None } else { Some(std::env::current_exe()?) };
     let admin_token =
@@ -97,6 +120,12 @@ fn config(args: Args) -> Result<Config, Failure> {
         insecure_loopback: args.insecure_loopback,
         supervisor,
         stop_instances: args.stop_instances,
+        identity: IdentityOptions {
+            trust_domain: args.trust_domain,
+            leaf_ttl: args.cert_ttl,
+            ..IdentityOptions::default()
+        },
+        authority: args.ca_cert.zip(args.ca_key).map(|(certificates, key)| AuthorityFiles { certificates, key }),
     })
 }
 

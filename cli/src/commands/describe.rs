@@ -55,10 +55,26 @@ async fn describe(client: &Client, object: &Value) -> Result<(), Failure> {
     }
     section("Status", &status)?;
     conditions(object);
+    if object["kind"] == "Encryption" {
+        connections(client, object).await?;
+    }
     let query = [("about", called(object)), ("limit", "20".to_owned())];
     let found = client.get(&format!("{BASE}/events"), &query).await?;
     title("Events");
     events::print(found["items"].as_array().map_or(&[], Vec::as_slice));
+    Ok(())
+}
+
+/// Who speaks TLS and who plaintext, which is measured and no part of the status.
+async fn connections(client: &Client, object: &Value) -> Result<(), Failure> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let told = client.get(&format!("{BASE}/explain/encryptions/{name}"), &[]).await?;
+    let text = told["text"].as_str().unwrap_or_default();
+    let mut rows = text.lines().skip_while(|line| !line.starts_with("Connections")).skip(1).peekable();
+    if rows.peek().is_some() {
+        title("Connections");
+        rows.for_each(|row| println!("{row}"));
+    }
     Ok(())
 }
 

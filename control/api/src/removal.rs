@@ -3,6 +3,7 @@
 
 use axum::http::StatusCode;
 use weir_model::change::{Change, ChangeSpec};
+use weir_model::encryption::{Encryption, EncryptionMode};
 use weir_model::instance::{Instance, ManagedBy};
 use weir_model::{Kind, Object, Resource};
 
@@ -25,6 +26,7 @@ pub(crate) fn of(object: &Object, force: bool) -> Result<Removal> {
     match object.kind {
         Kind::Instance if !force => instance(object),
         Kind::Change => change(object),
+        Kind::Encryption if !force => encryption(object),
         _ => Ok(Removal::Now),
     }
 }
@@ -52,6 +54,20 @@ fn change(object: &Object) -> Result<Removal> {
         object.metadata.name
     );
     Err(ApiError::new(StatusCode::CONFLICT, "UnderWay", advice))
+}
+
+/// Without it calls are plaintext at once: only when they are so already does nobody notice.
+fn encryption(object: &Object) -> Result<Removal> {
+    let encryption = Encryption::try_from(object.clone())?;
+    if encryption.status.effective_mode == EncryptionMode::Disabled {
+        return Ok(Removal::Now);
+    }
+    let advice = format!(
+        "calls of {:?} are {} by it: set `mode: disabled`, and delete it once its effectiveMode is disabled too",
+        encryption.spec.app,
+        encryption.status.effective_mode.name()
+    );
+    Err(ApiError::new(StatusCode::CONFLICT, "InEffect", advice))
 }
 
 /// Refuses edits of a change that its course does not allow any more.

@@ -184,6 +184,7 @@ pub fn tls(state: wire::TlsState) -> InstanceTls {
         ready: true,
         identity: state.identity.chars().take(MAX_IDENTITY).collect(),
         not_after: Timestamp::from_second(state.not_after_unix_s).ok(),
+        since: None,
         generation: state.generation,
     }
 }

@@ -195,8 +195,12 @@ impl Records {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn tls(&self, instance: &str, tls: InstanceTls) -> Result<(), Error> {
-        let change = |instance: &mut Instance| instance.status.tls.replace(tls.clone()) != Some(tls.clone());
+    pub async fn tls(&self, instance: &str, tls: &InstanceTls, now: Timestamp) -> Result<(), Error> {
+        let change = |instance: &mut Instance| {
+            let before = instance.status.tls.clone();
+            instance.status.tls = dated(before.as_ref(), Some(tls), now);
+            instance.status.tls != before
+        };
         typed::modify_status::<InstanceSpec>(&*self.store, instance, change).await.map(drop)
     }
 
@@ -289,7 +293,7 @@ fn note(instance: &mut Instance, hello: &Hello, now: Timestamp) -> bool {
     status.app_version.clone_from(&hello.spec.app_version);
     status.drill.clone_from(&hello.drill);
     status.self_check.clone_from(&hello.self_check);
-    status.tls.clone_from(&hello.tls);
+    status.tls = dated(before.tls.as_ref(), hello.tls.as_ref(), now);
     status.proxy_pid = (hello.pid != 0).then_some(hello.pid);
     let registered = alive(ConditionStatus::True, "Registered", "its proxy reports".to_owned(), now);
     set_condition(&mut status.conditions, registered);
@@ -297,6 +301,14 @@ fn note(instance: &mut Instance, hello: &Hello, now: Timestamp) -> bool {
         serve(instance, hello, now);
     }
     instance.status != before
+}
+
+/// The certificate with the time since which it is in use.
+fn dated(before: Option<&InstanceTls>, tls: Option<&InstanceTls>, now: Timestamp) -> Option<InstanceTls> {
+    let tls = tls?;
+    let same = before.filter(|b| b.ready && b.not_after == tls.not_after && b.identity == tls.identity);
+    let since = same.map_or(Some(now), |b| b.since).filter(|_| tls.ready);
+    Some(InstanceTls { since, ..tls.clone() })
 }
 
 /// Nobody else walks an instance that joined by itself through its phases.

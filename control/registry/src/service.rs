@@ -237,8 +237,8 @@ impl Session {
     /// The proxy has a certificate in use. Kept with the Hello too: one that is declared again later is told with it.
     async fn tls(&mut self, state: TlsState) -> Result<(), Status> {
         let tls = hello::tls(state);
-        self.hello.tls = Some(tls.clone());
-        let noted = self.inner.records.tls(&self.hello.instance, tls).await;
+        let noted = self.inner.records.tls(&self.hello.instance, &tls, (self.inner.clock)()).await;
+        self.hello.tls = Some(tls);
         noted.map_err(|e| Status::unavailable(e.to_string()))
     }
 

@@ -8,6 +8,7 @@ use weir_store::memory::MemoryStore;
 use weir_store_sql::SqliteStore;
 
 use crate::error::StartError;
+use crate::identity::AuthorityFiles;
 
 /// Options of the control plane.
 #[derive(Debug, Clone)]
@@ -30,6 +31,10 @@ pub struct Config {
     pub supervisor: Option<PathBuf>,
     /// Told to stop, it stops the local instances as well. Otherwise they run on, and the next start finds them.
     pub stop_instances: bool,
+    /// What identities look like and how long certificates live.
+    pub identity: weir_identity::Options,
+    /// The operator's own certificate authority; otherwise one is made in memory.
+    pub authority: Option<AuthorityFiles>,
 }
 
 /// Where resources are kept.

@@ -51,6 +51,9 @@ pub enum StartError {
         "there is no administrator yet, and no terminal to show a token on; choose one with WEIR_ADMIN_TOKEN or --admin-token-stdin"
     )]
     NoAdmin,
+    /// The certificate authority can't work.
+    #[error("no certificates can be issued: {0}")]
+    Identity(#[from] weir_identity::IdentityError),
     /// A token that was given is not acceptable.
     #[error("the administrator's token {0}")]
     Token(String),

@@ -7,13 +7,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tracing::error;
-use weir_api::login::Logins;
+use weir_identity::Authority;
 use weir_registry::Registry;
 use weir_xds::Xds;
 
 use crate::Base;
-use crate::access::authenticate;
-use crate::config::Config;
+use crate::access::Authenticate;
 
 /// A peer that is gone without a word is noticed after this and [`PING_PATIENCE`].
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -26,15 +25,15 @@ const STREAMS: u32 = 64;
 pub(crate) fn start(
     parts: &mut JoinSet<&'static str>,
     base: &Base,
-    config: &Config,
-    logins: &Arc<Logins>,
+    authenticate: Authenticate,
+    authority: Arc<Authority>,
     listener: TcpListener,
 ) {
-    let authenticate = authenticate(logins.clone(), config);
     let (store, observed) = (base.store.clone(), base.observed.clone());
     let registry =
         Registry::new(store.clone(), observed.clone(), authenticate.clone(), weir_registry::Options::default());
-    let xds = Xds::new(store, observed, authenticate, weir_xds::Options::default());
+    let options = weir_xds::Options { authority: Some(authority), ..weir_xds::Options::default() };
+    let xds = Xds::new(store, observed, authenticate, options);
     parts.spawn(serve(listener, registry.clone(), xds.clone(), base.stopped.clone()));
     let stopped = base.stopped.clone();
     parts.spawn(async move {

@@ -12,6 +12,7 @@ mod error;
 mod explain;
 mod folder;
 mod grpc;
+mod identity;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -24,13 +25,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info};
 use weir_api::Api;
+use weir_identity::Authority;
 use weir_store::SharedStore;
 use weir_store::observed::Observed;
 
 pub use config::{Config, Storage};
 pub use error::StartError;
+pub use identity::AuthorityFiles;
 pub use weir_api::login;
+pub use weir_identity::Options as IdentityOptions;
 
+use access::authenticate;
 use config::Opened;
 use folder::Folder;
 
@@ -76,14 +81,14 @@ impl Server {
         folder: Option<Folder>,
         config: &Config,
     ) -> Result<Server, StartError> {
-        let Prepared { first_admin_token, api, xds, addresses } = prepared;
+        let Prepared { first_admin_token, api, xds, addresses, authority } = prepared;
         let (stop, stopped) = watch::channel(false);
         let base = Base { store: opened.store.clone(), observed: Arc::new(Observed::default()), stopped };
         let (parts, [at_api, at_xds]) = (JoinSet::new(), addresses);
         let instances = None;
         let mut server =
             Server { api: at_api, xds: at_xds, first_admin_token, stop, parts, instances, opened, _folder: folder };
-        if let Err(error) = server.start_parts(&base, config, api, xds).await {
+        if let Err(error) = server.start_parts(&base, config, authority, api, xds).await {
             server.stop().await;
             return Err(error);
         }
@@ -95,6 +100,7 @@ impl Server {
         &mut self,
         base: &Base,
         config: &Config,
+        authority: Arc<Authority>,
         api: TcpListener,
         xds: TcpListener,
     ) -> Result<(), StartError> {
@@ -108,7 +114,7 @@ impl Server {
             ..weir_api::Options::default()
         };
         let http = Api::new(base.store.clone(), base.observed.clone(), options, base.stopped.clone());
-        grpc::start(&mut self.parts, base, config, &http.logins(), xds);
+        grpc::start(&mut self.parts, base, authenticate(http.logins(), config), authority, xds);
         let stopped = base.stopped.clone();
         self.parts.spawn(async move {
             weir_api::serve(api, http, stopped).await;
@@ -164,6 +170,7 @@ struct Prepared {
     api: TcpListener,
     xds: TcpListener,
     addresses: [SocketAddr; 2],
+    authority: Arc<Authority>,
 }
 
 impl Prepared {
@@ -171,7 +178,8 @@ impl Prepared {
         let (api, xds) = (bind("api", config.api).await?, bind("xds", config.xds).await?);
         let first_admin_token = access::settle_admin(&opened.store, config).await?;
         let addresses = [local(&api)?, local(&xds)?];
-        Ok(Prepared { first_admin_token, api, xds, addresses })
+        let authority = identity::start(config)?;
+        Ok(Prepared { first_admin_token, api, xds, addresses, authority })
     }
 }
 

@@ -21,6 +21,8 @@ fn config(data: &Path) -> Config {
         insecure_loopback: false,
         supervisor: None,
         stop_instances: false,
+        identity: Default::default(),
+        authority: None,
     }
 }
 

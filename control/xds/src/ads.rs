@@ -23,9 +23,12 @@ use weir_store::observed::ProxyView;
 use weir_store::typed;
 
 use crate::Inner;
+use crate::board::Taken;
 use crate::hub::Listening;
+use crate::names;
 use crate::node::Node;
 use crate::resource::Type;
+use crate::secrets::Secrets;
 use crate::session::{DeltaRequest, Mode, Output, Progress, Refused, Response as Answer, Session, SotwRequest};
 
 /// A returning client has said all it has when it is quiet for so long.
@@ -149,10 +152,12 @@ impl AdsService {
         request: Request<Streaming<V>>,
     ) -> Result<Response<Responses<V::Response>>, Status> {
         let token = bearer(request.metadata());
+        // A key is not sent where others may read along.
+        let private = request.remote_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
         (self.inner.authenticate)(token.clone()).await?;
         let slot = Slot::take(&self.inner)?;
         let (responses, queue) = mpsc::channel(QUEUE);
-        let serve = serve(Arc::clone(&self.inner), request.into_inner(), responses.clone());
+        let serve = serve(Arc::clone(&self.inner), private, request.into_inner(), responses.clone());
         let revoked = until_revoked(Arc::clone(&self.inner), token);
         tokio::spawn(async move {
             let ended = tokio::select! {
@@ -227,6 +232,7 @@ fn bearer(metadata: &MetadataMap) -> Option<String> {
 /// Serves one stream until the client ends it or the server shuts down.
 async fn serve<V: Variant>(
     inner: Arc<Inner>,
+    private: bool,
     mut requests: Streaming<V>,
     responses: mpsc::Sender<Result<V::Response, Status>>,
 ) -> Result<(), Status> {
@@ -236,7 +242,7 @@ async fn serve<V: Variant>(
         _ = down.wait_for(|down| *down) => return Err(Status::unavailable("the control plane is shutting down")),
         ready = ready.wait_for(|ready| *ready) => drop(ready.map_err(|_| Status::unavailable("shutting down"))?),
     }
-    let mut stream = Live::<V>::open(inner, &first, responses).await?;
+    let mut stream = Live::<V>::open(inner, private, &first, responses).await?;
     let returns = first.returns();
     stream.take(first)?;
     // One that comes back says at once all that it has; only the whole tells what to send first.
@@ -253,6 +259,7 @@ async fn serve<V: Variant>(
                 None => return Ok(()),
             },
             () = stream.listening.changed() => {}
+            () = stream.secrets.changed() => {}
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             _ = down.wait_for(|down| *down) => return Err(Status::unavailable("the control plane is shutting down")),
         }
@@ -267,23 +274,28 @@ struct Live<V: Variant> {
     listening: Listening,
     /// What the stream is interested in may have changed.
     reconsider: bool,
+    secrets: Secrets,
+    taken: Taken,
     responses: mpsc::Sender<Result<V::Response, Status>>,
 }
 
 impl<V: Variant> Live<V> {
     async fn open(
         inner: Arc<Inner>,
+        private: bool,
         first: &V,
         responses: mpsc::Sender<Result<V::Response, Status>>,
     ) -> Result<Live<V>, Status> {
-        let node = identify(&inner, first.node()).await?;
+        let (mut node, allowed) = identify(&inner, first.node()).await?;
+        node.tls &= private && allowed && inner.options.authority.is_some() && node.has_identity();
         let id = inner.next_stream.fetch_add(1, Ordering::Relaxed);
-        inner.board.join(id, &node.id, node.sidecar.is_some(), Instant::now());
+        inner.board.join(id, &node.id, node.sidecar.is_some(), node.tls, Instant::now());
         inner.observed.proxies.put(id, view(&inner, &node, V::MODE));
         let listening = inner.hub.listen(id);
         let options = &inner.options;
+        let secrets = Secrets::new(options.authority.clone().filter(|_| node.tls), Arc::clone(&inner.clock));
         let session = Session::new(node, V::MODE, inner.hub.world(), options.ack_patience, options.max_names);
-        Ok(Live { inner, id, session, listening, reconsider: true, responses })
+        Ok(Live { inner, id, session, listening, reconsider: true, secrets, taken: Taken::default(), responses })
     }
 
     fn take(&mut self, request: V) -> Result<(), Status> {
@@ -297,17 +309,35 @@ impl<V: Variant> Live<V> {
 
     /// Looks at the newest world and sends what is due.
     async fn advance(&mut self) -> Result<(), Status> {
-        let changes = self.listening.take();
+        for secret in self.secrets.due(self.session.node()) {
+            self.session.put_secret(secret);
+        }
+        let (world, changes) = self.listening.look();
         self.reconsider |= changes.values().any(|c| c.config);
-        self.session.see(self.inner.hub.world(), &changes);
+        self.session.see(world, &changes);
         if std::mem::take(&mut self.reconsider) {
             self.listening.set_interests(self.session.interests());
             // Whatever changed before the new interests were known is in the world taken after.
-            self.session.see(self.inner.hub.world(), &Default::default());
+            let (world, changes) = self.listening.look();
+            self.reconsider = changes.values().any(|c| c.config);
+            self.session.see(world, &changes);
             self.inner.board.calls(self.id, self.session.calls());
         }
         let output = self.session.poll(Instant::now());
+        self.note_taken();
         self.publish(output).await
+    }
+
+    fn note_taken(&mut self) {
+        let taken = Taken {
+            clusters: self.session.taken(Type::Cluster),
+            listeners: self.session.taken(Type::Listener),
+            roots: self.session.accepted_secret(names::ROOTS),
+        };
+        if taken != self.taken {
+            self.taken = taken.clone();
+            self.inner.board.take(self.id, taken);
+        }
     }
 
     async fn publish(&self, output: Output) -> Result<(), Status> {
@@ -347,19 +377,31 @@ impl<V: Variant> Drop for Live<V> {
     }
 }
 
-async fn identify(inner: &Inner, node: Option<&WireNode>) -> Result<Node, Status> {
+/// Who it is; and whether it may be given that identity: not if an Instance of its name is one of another app.
+async fn identify(inner: &Inner, node: Option<&WireNode>) -> Result<(Node, bool), Status> {
     let wire =
         node.ok_or_else(|| Status::invalid_argument("the first request of a stream must say which node it is"))?;
     let mut node = Node::read(wire).map_err(Status::invalid_argument)?;
-    if node.sidecar.is_none() && !node.id.is_empty() {
-        let instance = typed::get::<InstanceSpec>(&*inner.store, &node.id).await;
-        // A store that fails just now leaves the node what it would be without an Instance.
-        if let Some(instance) = instance.ok().flatten() {
-            node.app.clone_from(&instance.spec.app);
-            node.sidecar = Some(Node::sidecar_of(&instance.spec));
-        }
+    if node.id.is_empty() || (node.sidecar.is_some() && !node.tls) {
+        return Ok((node, false));
     }
-    Ok(node)
+    let instance = typed::get::<InstanceSpec>(&*inner.store, &node.id).await;
+    // A store that fails just now leaves the node what it would be without an Instance.
+    let Some(instance) = instance.ok().flatten() else { return Ok((node, true)) };
+    let allowed = node.sidecar.is_none() || instance.spec.app == node.app;
+    if node.sidecar.is_none() {
+        node.app.clone_from(&instance.spec.app);
+        node.sidecar = Some(Node::sidecar_of(&instance.spec));
+    }
+    if !allowed {
+        tracing::warn!(
+            node = node.id,
+            says = node.app,
+            is = instance.spec.app,
+            "a proxy names another app than its own"
+        );
+    }
+    Ok((node, allowed))
 }
 
 fn view(inner: &Inner, node: &Node, mode: Mode) -> ProxyView {

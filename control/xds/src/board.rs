@@ -45,12 +45,40 @@ struct State {
 struct Caller {
     node: String,
     sidecar: bool,
+    tls: bool,
+    taken: Taken,
     /// Connected since, or departed at.
     since: Instant,
     /// Apps it is known to call.
     calls: BTreeSet<String>,
     /// Clusters whose endpoints it asks for, and the world sequence it has acknowledged.
     clusters: BTreeMap<Arc<str>, u64>,
+}
+
+/// What a stream has accepted of what is not endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// World up to which it has its clusters.
+    pub clusters: u64,
+    /// World up to which it has its listeners.
+    pub listeners: u64,
+    /// Version of the roots of trust.
+    pub roots: Option<Arc<str>>,
+}
+
+/// A connected stream, as those see it who switch encryption.
+#[derive(Debug, Clone)]
+pub struct Connected {
+    /// Its node.
+    pub node: String,
+    /// It can do TLS.
+    pub tls: bool,
+    /// What it has accepted.
+    pub taken: Taken,
+    /// Apps it is known to call.
+    pub calls: BTreeSet<String>,
+    /// Clusters whose endpoints it asks for, and the world whose it has accepted.
+    pub clusters: BTreeMap<Arc<str>, u64>,
 }
 
 /// What is known of an instance that leaves.
@@ -77,9 +105,8 @@ pub struct Times {
 
 impl Board {
     /// A stream has opened. It takes the place of one of the same node that departed.
-    pub fn join(&self, stream: u64, node: &str, sidecar: bool, now: Instant) {
-        let caller =
-            Caller { node: node.to_owned(), sidecar, since: now, calls: BTreeSet::new(), clusters: BTreeMap::new() };
+    pub fn join(&self, stream: u64, node: &str, sidecar: bool, tls: bool, now: Instant) {
+        let caller = Caller { sidecar, tls, ..Caller::new(node, now) };
         let mut state = self.lock();
         if let Some(at) = state.departed.iter().position(|d| d.node == node) {
             let before = state.departed.swap_remove(at);
@@ -108,7 +135,7 @@ impl Board {
         for (node, calls) in callers {
             let connected = state.callers.values().any(|c| c.node == node);
             if !connected && !calls.is_empty() && state.departed.len() < MAX_DEPARTED {
-                state.departed.push(Caller { node, sidecar: true, since: now, calls, clusters: BTreeMap::new() });
+                state.departed.push(Caller { sidecar: true, calls, ..Caller::new(&node, now) });
             }
         }
     }
@@ -134,6 +161,34 @@ impl Board {
             }
         }
         self.changed.notify_one();
+    }
+
+    /// What a stream has accepted of other types.
+    pub fn take(&self, stream: u64, taken: Taken) {
+        if let Some(caller) = self.lock().callers.get_mut(&stream) {
+            caller.taken = taken;
+        }
+        self.changed.notify_one();
+    }
+
+    /// All streams that are connected now.
+    pub fn connected(&self) -> Vec<Connected> {
+        let state = self.lock();
+        let connected = |c: &Caller| Connected {
+            node: c.node.clone(),
+            tls: c.tls,
+            taken: c.taken.clone(),
+            calls: c.calls.clone(),
+            clusters: c.clusters.clone(),
+        };
+        state.callers.values().map(connected).collect()
+    }
+
+    /// Clients that are no instances and left a moment ago: they may well serve on with the endpoints of these clusters.
+    pub fn departed(&self, now: Instant, options: &Options) -> Vec<(String, Vec<Arc<str>>)> {
+        let state = self.lock();
+        let lately = |c: &&Caller| !c.sidecar && now < c.since + options.reconnect_grace;
+        state.departed.iter().filter(lately).map(|c| (c.node.clone(), c.clusters.keys().cloned().collect())).collect()
     }
 
     /// Resolves when a verdict may have changed.
@@ -180,6 +235,18 @@ impl Board {
 }
 
 impl Caller {
+    fn new(node: &str, since: Instant) -> Caller {
+        Caller {
+            node: node.to_owned(),
+            sidecar: false,
+            tls: false,
+            taken: Taken::default(),
+            since,
+            calls: BTreeSet::new(),
+            clusters: BTreeMap::new(),
+        }
+    }
+
     /// The app's clusters it asks for, with what it has acknowledged.
     fn of_app<'a>(&'a self, app: &'a str) -> impl Iterator<Item = (&'a Arc<str>, u64)> + 'a {
         let whole = self.clusters.get_key_value(app).into_iter();

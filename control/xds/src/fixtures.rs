@@ -111,7 +111,9 @@ pub fn sidecar(id: &str, app: &str, calls: &[&str]) -> Node {
     Node {
         id: id.to_owned(),
         app: app.to_owned(),
+        unit: String::new(),
         agent: "test".to_owned(),
+        tls: false,
         sidecar: Some(Sidecar {
             inbound: Some("127.0.0.1:8000".parse().expect("an address")),
             application: "127.0.0.1:9000".parse().expect("an address"),
@@ -122,5 +124,12 @@ pub fn sidecar(id: &str, app: &str, calls: &[&str]) -> Node {
 
 /// A program with gRPC's own client, or a gateway.
 pub fn client(id: &str) -> Node {
-    Node { id: id.to_owned(), app: String::new(), agent: "test".to_owned(), sidecar: None }
+    Node {
+        id: id.to_owned(),
+        app: String::new(),
+        unit: String::new(),
+        agent: "test".to_owned(),
+        tls: false,
+        sidecar: None,
+    }
 }

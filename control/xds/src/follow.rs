@@ -8,6 +8,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+use weir_model::encryption::EncryptionSpec;
 use weir_model::instance::{InstancePhase, UNPUBLISHED};
 use weir_model::meta::set_condition;
 use weir_model::{AppSpec, Condition, ConditionStatus, Instance, InstanceSpec, Key, Kind, Object, RouteSpec};
@@ -16,6 +17,7 @@ use weir_store::{Error, Event, EventType, WatchQuery, WatchStream, typed};
 use crate::Inner;
 use crate::board::{Times, Verdict};
 use crate::index::{Index, Leaving};
+use crate::switch::Switch;
 
 /// How often waiting instances are looked at even if nothing is acknowledged: time passes, too.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -33,12 +35,15 @@ pub struct Follower {
     /// When each instance was first seen leaving, by the leaving's own start.
     noticed: HashMap<String, (Option<Timestamp>, Instant)>,
     loaded: bool,
+    switch: Switch,
 }
 
 impl Follower {
     pub fn new(inner: Arc<Inner>) -> Follower {
         let started = Instant::now();
-        Follower { inner, index: Index::default(), started, noticed: HashMap::new(), loaded: false }
+        let identities = inner.options.authority.as_ref().map(|authority| authority.options().clone());
+        let (index, switch) = (Index::new(identities.unwrap_or_default()), Switch::new(Arc::clone(&inner), started));
+        Follower { inner, index, started, noticed: HashMap::new(), loaded: false, switch }
     }
 
     /// Runs until `shutdown` becomes true. If the store fails, proxies keep what they have and it is tried again.
@@ -69,11 +74,12 @@ impl Follower {
                     None => return Ok(()),
                 },
                 () = self.inner.board.changed() => {}
-                () = sleep(LOOK_EVERY), if self.index.leaving().next().is_some() => {}
+                () = sleep(LOOK_EVERY), if self.index.leaving().next().is_some() || self.switch.watches(&self.index) => {}
             }
             self.gather(&mut events).await?;
             self.publish();
             self.decide().await?;
+            self.switch.look(&self.index, Instant::now()).await?;
         }
     }
 
@@ -83,11 +89,14 @@ impl Follower {
         let (apps, apps_at) = typed::list::<AppSpec>(store).await?;
         let (routes, routes_at) = typed::list::<RouteSpec>(store).await?;
         let (instances, instances_at) = typed::list::<InstanceSpec>(store).await?;
+        let (encryptions, encryptions_at) = typed::list::<EncryptionSpec>(store).await?;
+        let encryptions = encryptions.into_iter().map(Object::from);
         let apps = apps.into_iter().map(Object::from);
         let routes = routes.into_iter().map(Object::from);
         let instances = instances.into_iter().map(Object::from);
-        let events = store.watch(&WatchQuery::all(apps_at.min(routes_at).min(instances_at))).await?;
-        self.index.replace(apps.chain(routes).chain(instances));
+        let at = apps_at.min(routes_at).min(instances_at).min(encryptions_at);
+        let events = store.watch(&WatchQuery::all(at)).await?;
+        self.index.replace(apps.chain(routes).chain(instances).chain(encryptions));
         self.publish();
         if !std::mem::replace(&mut self.loaded, true) {
             self.inner.board.expect(self.index.callers(), self.started);

@@ -45,8 +45,9 @@ impl Hub {
 
     /// Replaces the world and tells the streams that are interested in what is different.
     pub fn publish(&self, world: Arc<World>, changes: &[(Arc<str>, Change)]) {
-        *self.world.write().unwrap_or_else(PoisonError::into_inner) = world;
+        // Under one lock, so that who looks sees a world together with all that is different in it.
         let interests = self.lock();
+        *self.world.write().unwrap_or_else(PoisonError::into_inner) = world;
         for (app, change) in changes {
             let interested = interests.by_app.get(&**app).into_iter().flat_map(HashMap::values);
             for mailbox in interested.chain(interests.in_all.values()) {
@@ -86,12 +87,13 @@ impl Listening {
         self.mailbox.ready.notified().await;
     }
 
-    /// What has changed since the last call.
-    pub fn take(&self) -> BTreeMap<Arc<str>, Change> {
-        std::mem::take(&mut *self.mailbox.lock())
+    /// The newest world, and what has changed since the last call up to exactly this world.
+    pub fn look(&self) -> (Arc<World>, BTreeMap<Arc<str>, Change>) {
+        let _still = self.hub.lock();
+        (self.hub.world(), std::mem::take(&mut *self.mailbox.lock()))
     }
 
-    /// Hears of these apps (`None`: of all) from now on. To miss nothing, take the world after this.
+    /// Hears of these apps (`None`: of all) from now on. To miss nothing, [look](Self::look) after this.
     pub fn set_interests(&mut self, apps: Option<BTreeSet<String>>) {
         let hub = Arc::clone(&self.hub);
         let mut interests = hub.lock();

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use weir_model::encryption::EncryptionMode;
 use weir_model::instance::{ALIVE, InstancePhase, LEASE_EXPIRED, UNPUBLISHED};
 use weir_model::meta::{ConditionStatus, holds};
-use weir_model::{App, AppSpec, Instance, Key, Kind, Object, Route};
+use weir_model::{App, AppSpec, Encryption, Instance, Key, Kind, Object, Route};
 use weir_store::WatchEvent;
 
 use crate::build::endpoints::Endpoint;
@@ -19,6 +20,8 @@ pub struct Index {
     versions: HashMap<Key, u64>,
     apps: HashMap<String, AppSpec>,
     routes: BTreeMap<String, Route>,
+    encryptions: BTreeMap<String, Encryption>,
+    identities: weir_identity::Options,
     instances: HashMap<String, Member>,
     by_app: HashMap<String, Names>,
     dirty: BTreeSet<String>,
@@ -30,6 +33,7 @@ pub struct Index {
 struct Names {
     instances: BTreeSet<String>,
     routes: BTreeSet<String>,
+    encryptions: BTreeSet<String>,
 }
 
 /// What is remembered of an instance.
@@ -39,8 +43,14 @@ struct Member {
     group: String,
     protocol: weir_model::app::Protocol,
     endpoint: Option<Endpoint>,
+    /// The same, to be spoken TLS to; there if it can be.
+    tls_endpoint: Option<Endpoint>,
+    /// Its proxy can do TLS; true: now.
+    tls: Option<bool>,
     calls: Vec<String>,
     alive: bool,
+    /// Its proxy has been heard of.
+    joined: bool,
     /// Dead, and not only for want of news.
     left: bool,
     /// Published, and still carries the condition of its last unpublishing.
@@ -62,6 +72,11 @@ pub struct Leaving {
 }
 
 impl Index {
+    /// Of nothing yet; `identities` says what identities look like.
+    pub fn new(identities: weir_identity::Options) -> Index {
+        Index { identities, ..Index::default() }
+    }
+
     /// The world as last published.
     pub fn world(&self) -> Arc<World> {
         Arc::clone(&self.world)
@@ -101,6 +116,31 @@ impl Index {
         self.instances.iter().filter(|(_, m)| m.alive).map(|(name, m)| (name.clone(), calls(m))).collect()
     }
 
+    /// Every Encryption with its app; the first of an app is the one that holds.
+    pub fn encryptions(&self) -> impl Iterator<Item = (&Encryption, bool)> {
+        let first = |e: &Encryption| self.by_app.get(&e.spec.app).and_then(|names| names.encryptions.first());
+        self.encryptions.values().map(move |e| (e, first(e).is_some_and(|name| *name == e.metadata.name)))
+    }
+
+    /// Published instances of an app, and whether each can do TLS; true: now.
+    pub fn servers(&self, app: &str) -> impl Iterator<Item = (&String, Option<bool>)> {
+        let names = self.by_app.get(app).into_iter().flat_map(|names| &names.instances);
+        let members = names.filter_map(|name| Some((name, self.instances.get(name)?)));
+        members.filter(|(_, m)| m.endpoint.is_some()).map(|(name, m)| (name, m.tls))
+    }
+
+    /// Instances that were heard of and have not left for certain, with the apps their calls may end at.
+    pub fn standing_callers(&self) -> impl Iterator<Item = (&String, BTreeSet<String>)> {
+        let calls = |m: &Member| node::calls(&self.world, m.calls.iter().map(String::as_str));
+        let here = |m: &Member| m.joined && !m.left && !m.calls.is_empty();
+        self.instances.iter().filter(move |(_, m)| here(m)).map(move |(name, m)| (name, calls(m)))
+    }
+
+    /// Instances whose proxies verify certificates, and that have not left for certain.
+    pub fn verifiers(&self) -> impl Iterator<Item = &String> {
+        self.instances.iter().filter(|(_, m)| m.tls.is_some() && m.joined && !m.left).map(|(name, _)| name)
+    }
+
     /// Takes everything in the store, as after a start or a gap in the watch.
     pub fn replace(&mut self, objects: impl IntoIterator<Item = Object>) {
         let mut gone: BTreeSet<Key> = self.versions.keys().cloned().collect();
@@ -134,6 +174,7 @@ impl Index {
         }
         let taken = match key.kind {
             Kind::App => App::try_from(object).map(|app| self.put_app(app)),
+            Kind::Encryption => Encryption::try_from(object).map(|encryption| self.put_encryption(encryption)),
             Kind::Route => Route::try_from(object).map(|route| self.put_route(route)),
             Kind::Instance => Instance::try_from(object).map(|instance| self.put_instance(&instance)),
             _ => return,
@@ -155,6 +196,21 @@ impl Index {
         self.dirty.insert(route.spec.app.clone());
         self.names(&route.spec.app).routes.insert(name.clone());
         self.routes.insert(name, route);
+    }
+
+    fn put_encryption(&mut self, encryption: Encryption) {
+        let name = encryption.metadata.name.clone();
+        self.remove_encryption(&name);
+        self.dirty.insert(encryption.spec.app.clone());
+        self.names(&encryption.spec.app).encryptions.insert(name.clone());
+        self.encryptions.insert(name, encryption);
+    }
+
+    fn remove_encryption(&mut self, name: &str) {
+        if let Some(encryption) = self.encryptions.remove(name) {
+            self.names(&encryption.spec.app).encryptions.remove(name);
+            self.dirty.insert(encryption.spec.app);
+        }
     }
 
     fn put_instance(&mut self, instance: &Instance) {
@@ -202,6 +258,7 @@ impl Index {
                 self.apps.remove(&key.name);
                 self.dirty.insert(key.name.clone());
             }
+            Kind::Encryption => self.remove_encryption(&key.name),
             Kind::Route => self.remove_route(&key.name),
             Kind::Instance => {
                 self.leaving.remove(&key.name);
@@ -260,13 +317,17 @@ impl Index {
         let names = self.by_app.get(app).unwrap_or(&none);
         let members: Vec<&Member> = names.instances.iter().filter_map(|name| self.instances.get(name)).collect();
         let protocol = members.first().map(|m| m.protocol).unwrap_or_default();
+        let encryption = names.encryptions.first().and_then(|name| self.encryptions.get(name));
+        let encryption = encryption.map(|e| e.status.effective_mode);
         let guessed = || AppSpec { protocol, ..AppSpec::default() };
         Inputs {
             exists: self.apps.contains_key(app) || !members.is_empty() || !names.routes.is_empty(),
             spec: self.apps.get(app).cloned().unwrap_or_else(guessed),
             routes: names.routes.iter().filter_map(|name| self.routes.get(name)).map(|r| &r.spec).collect(),
-            endpoints: members.iter().filter_map(|m| Some((m.group.as_str(), m.endpoint.as_ref()?))).collect(),
+            endpoints: members.iter().filter_map(|m| Some((m.group.as_str(), m.endpoint(encryption)?))).collect(),
             groups: members.iter().map(|m| m.group.as_str()).collect(),
+            encryption,
+            identities: self.identities.app_prefix(app),
         }
     }
 
@@ -283,15 +344,31 @@ impl Member {
     fn new(instance: &Instance) -> Member {
         let (spec, status) = (&instance.spec, &instance.status);
         let dead = status.conditions.iter().find(|c| c.r#type == ALIVE && c.status == ConditionStatus::False);
+        let published = status.published() && spec.port != 0;
+        let tls = status.tls.as_ref().map(|tls| tls.ready);
         Member {
             app: spec.app.clone(),
             group: spec.group.clone(),
             protocol: spec.protocol,
-            endpoint: (status.published() && spec.port != 0).then(|| Endpoint::new(instance)),
+            endpoint: published.then(|| Endpoint::new(instance, false)),
+            tls_endpoint: (published && tls == Some(true)).then(|| Endpoint::new(instance, true)),
+            tls,
             calls: spec.upstreams.iter().map(|u| u.app.clone()).collect(),
             alive: dead.is_none(),
+            joined: status.conditions.iter().any(|c| c.r#type == ALIVE),
             left: dead.is_some_and(|c| c.reason != LEASE_EXPIRED),
             stale_condition: status.published() && holds(&status.conditions, UNPUBLISHED),
+        }
+    }
+
+    /// As callers are given it now; `None`: not at all. Where plaintext is refused, one that will take TLS, but does not
+    /// yet, is kept back until it does.
+    fn endpoint(&self, encryption: Option<EncryptionMode>) -> Option<&Endpoint> {
+        use EncryptionMode::{Permissive, Strict};
+        match (encryption, self.tls) {
+            (Some(Permissive | Strict), Some(true)) => self.tls_endpoint.as_ref(),
+            (Some(Strict), Some(false)) => None,
+            _ => self.endpoint.as_ref(),
         }
     }
 
@@ -300,6 +377,7 @@ impl Member {
         self.app == other.app
             && self.group == other.group
             && self.endpoint == other.endpoint
+            && self.tls == other.tls
             && self.protocol == other.protocol
     }
 }

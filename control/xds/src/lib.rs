@@ -13,6 +13,8 @@
 mod ads;
 mod board;
 mod build;
+mod encryption;
+mod explain;
 #[cfg(test)]
 mod fixtures;
 mod follow;
@@ -22,7 +24,9 @@ mod names;
 mod node;
 mod options;
 mod resource;
+mod secrets;
 mod session;
+mod switch;
 mod wire;
 mod world;
 
@@ -36,6 +40,7 @@ use weir_store::clock::{Clock, system_clock};
 use weir_store::observed::Observed;
 
 pub use ads::AdsService;
+pub use explain::explain;
 pub use options::{Authenticate, Options, anyone};
 
 /// The xDS server: one per control plane process.

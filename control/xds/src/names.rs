@@ -6,6 +6,7 @@
 //! | LDS | `outbound\|APP` | the local address at which APP is called |
 //! | LDS | `APP` | API listener for gRPC's own client, `xds:///APP` |
 //! | RDS | `inbound`, `outbound\|APP` | likewise |
+//! | SDS | `weir:workload`, `weir:roots` | the node's own certificate and key; what verifies those of others |
 //! | CDS | `inbound\|PORT` | the local application |
 //! | CDS, EDS | `APP`, `APP\|GROUP` | all instances of APP, or those of one group |
 
@@ -14,6 +15,11 @@ pub const SEPARATOR: char = '|';
 
 /// Name of the inbound listener and its routes.
 pub const INBOUND: &str = "inbound";
+
+/// Secret: the node's own certificate and key.
+pub const WORKLOAD: &str = "weir:workload";
+/// Secret: what verifies the certificates of others.
+pub const ROOTS: &str = "weir:roots";
 
 const OUTBOUND: &str = "outbound|";
 

@@ -1,7 +1,7 @@
 //! Who is at the other end of a stream, and which resources are meant for it.
 //!
 //! A sidecar says in its node metadata, under `weir`, where it stands:
-//! `{app, unit, address, port, appPort, upstreams: [{app, listen}]}`; `appAddress` too where the application is not on
+//! `{app, unit, address, port, appPort, upstreams: [{app, listen}], tls}`; `appAddress` too where the application is not on
 //! 127.0.0.1. Its wildcard subscriptions are then answered with its own listeners and the clusters its routes lead to.
 //! A node without that metadata whose id is the name of an Instance gets what the Instance's spec says.
 //!
@@ -16,8 +16,10 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, value::Kind};
 use weir_model::InstanceSpec;
+use weir_model::encryption::EncryptionMode;
 
 use crate::build;
+use crate::build::listener::Takes;
 use crate::names;
 use crate::resource::{Resource, Type};
 use crate::world::World;
@@ -34,8 +36,12 @@ pub struct Node {
     pub id: String,
     /// Node cluster: its app.
     pub app: String,
+    /// Its unit.
+    pub unit: String,
     /// What it says it is.
     pub agent: String,
+    /// It can do TLS, and may be given secrets.
+    pub tls: bool,
     /// Where it stands, if it is a sidecar.
     pub sidecar: Option<Sidecar>,
 }
@@ -63,8 +69,21 @@ impl Node {
             Some(_) => return Err("node.metadata.weir: is no object".to_owned()),
             None => None,
         };
-        let app = weir.and_then(|w| if let Kind::StructValue(s) = w { text(s, "app") } else { None });
-        Ok(Node { id: cut(&node.id), app: cut(app.unwrap_or(&node.cluster)), agent: cut(&agent(node)), sidecar })
+        let said = |name| weir.and_then(|w| if let Kind::StructValue(s) = w { text(s, name) } else { None });
+        let tls = weir.is_some_and(|w| matches!(w, Kind::StructValue(s) if flag(s, "tls")));
+        Ok(Node {
+            id: cut(&node.id),
+            app: cut(said("app").unwrap_or(&node.cluster)),
+            unit: cut(said("unit").unwrap_or_default()),
+            agent: cut(&agent(node)),
+            tls,
+            sidecar,
+        })
+    }
+
+    /// Its app and unit are such as may stand in an identity.
+    pub fn has_identity(&self) -> bool {
+        names::is_app(&self.app) && (self.unit.is_empty() || names::is_app(&self.unit))
     }
 
     /// The part of an Instance's spec that its proxy is told by.
@@ -81,24 +100,26 @@ impl Node {
         match (r#type, &self.sidecar) {
             (Type::Cluster, Some(sidecar)) => self.clusters(sidecar, world),
             (Type::Cluster, None) => {
-                world.apps.values().filter(|a| a.exists).flat_map(|a| a.clusters().cloned()).collect()
+                world.apps.values().filter(|a| a.exists).flat_map(|a| a.clusters(self.tls)).collect()
             }
             (Type::Listener, Some(sidecar)) => self.listeners(sidecar, world),
-            (Type::Listener, None) | (Type::Endpoints | Type::Route, _) => Vec::new(),
+            (Type::Listener, None) | (Type::Secret | Type::Endpoints | Type::Route, _) => Vec::new(),
         }
     }
 
-    /// One resource by its name, if there is such a one for this node.
+    /// One resource by its name, if there is such a one for this node. Secrets are not of the world: each stream has its
+    /// own.
     pub fn named(&self, world: &World, r#type: Type, name: &str) -> Option<Arc<Resource>> {
         match r#type {
             Type::Endpoints => {
                 let (app, group) = names::split_cluster(name);
                 names::is_app(app).then(|| world.app(app).assignment(group))
             }
+            Type::Secret => None,
             Type::Route => self.route(world, name),
             Type::Cluster | Type::Listener => {
                 let own = self.own(world, r#type).into_iter().find(|r| *r.name == *name);
-                own.or_else(|| shared(world, r#type, name))
+                own.or_else(|| self.shared(world, r#type, name))
             }
         }
     }
@@ -123,10 +144,30 @@ impl Node {
 
     fn listeners(&self, sidecar: &Sidecar, world: &World) -> Vec<Arc<Resource>> {
         let protocol = |app: &str| world.app(app).spec.protocol;
-        let inbound =
-            sidecar.inbound.map(|bind| build::listener::inbound(bind, sidecar.application.port(), protocol(&self.app)));
+        let (to, takes) = (sidecar.application.port(), self.takes(world));
+        let inbound = sidecar.inbound.map(|bind| build::listener::inbound(bind, to, protocol(&self.app), takes));
         let outbound = sidecar.upstreams.iter().map(|(app, bind)| build::listener::outbound(app, *bind, protocol(app)));
         inbound.into_iter().chain(outbound).collect()
+    }
+
+    /// What it is to take from callers: TLS whenever it can, so that no switch of its app races with callers; plaintext
+    /// unless that is refused.
+    fn takes(&self, world: &World) -> Takes {
+        match (self.tls, world.app(&self.app).encryption) {
+            (false, _) => Takes::Plaintext,
+            (true, Some(EncryptionMode::Strict)) => Takes::Tls,
+            (true, _) => Takes::Both,
+        }
+    }
+
+    fn shared(&self, world: &World, r#type: Type, name: &str) -> Option<Arc<Resource>> {
+        let (app, group) = names::split_cluster(name);
+        let view = world.apps.get(app).filter(|view| view.exists)?;
+        match r#type {
+            Type::Cluster => Some(view.cluster(group, self.tls)),
+            Type::Listener => group.is_empty().then(|| Arc::clone(&view.api)),
+            Type::Secret | Type::Endpoints | Type::Route => None,
+        }
     }
 
     fn clusters(&self, sidecar: &Sidecar, world: &World) -> Vec<Arc<Resource>> {
@@ -137,7 +178,7 @@ impl Node {
             sidecar.upstreams.iter().flat_map(|(app, _)| world.app(app).used.clone()).collect();
         let shared = used.iter().map(|name| {
             let (app, group) = names::split_cluster(name);
-            world.app(app).cluster(group)
+            world.app(app).cluster(group, self.tls)
         });
         local.into_iter().chain(shared).collect()
     }
@@ -147,16 +188,6 @@ impl Node {
 pub fn calls<'a>(world: &World, declared: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     let used = |app: &str| world.app(app).used.iter().map(|c| names::split_cluster(c).0.to_owned()).collect::<Vec<_>>();
     declared.into_iter().flat_map(used).collect()
-}
-
-fn shared(world: &World, r#type: Type, name: &str) -> Option<Arc<Resource>> {
-    let (app, group) = names::split_cluster(name);
-    let view = world.apps.get(app).filter(|view| view.exists)?;
-    match r#type {
-        Type::Cluster => Some(view.cluster(group)),
-        Type::Listener => group.is_empty().then(|| Arc::clone(&view.api)),
-        Type::Endpoints | Type::Route => None,
-    }
 }
 
 fn sidecar(weir: &Struct) -> Result<Sidecar, String> {
@@ -206,6 +237,15 @@ fn port(weir: &Struct, name: &str) -> Result<u16, String> {
         Some(Kind::NumberValue(n)) if n.fract() == 0.0 && (0.0..=65535.0).contains(n) => Ok(*n as u16),
         Some(Kind::StringValue(s)) => s.parse().map_err(|_| wrong()),
         Some(_) => Err(wrong()),
+    }
+}
+
+/// A yes, also as text, like [`port`].
+fn flag(weir: &Struct, name: &str) -> bool {
+    match field(weir, name) {
+        Some(Kind::BoolValue(yes)) => *yes,
+        Some(Kind::StringValue(text)) => text == "true",
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tonic::Status;
+use weir_identity::Authority;
 
 /// Decides about a bearer token (`None`: none was sent): the actor it belongs to, or why not. `UNAUTHENTICATED` refuses
 /// it; any other code says that it can't be told now.
@@ -34,6 +35,10 @@ pub struct Options {
     pub max_message_bytes: usize,
     /// How often the token of an open stream is looked at again: one that was revoked or has run out ends it (1 min).
     pub authenticate_every: Duration,
+    /// Issues the certificates of proxies that can do TLS; without it nobody is given any.
+    pub authority: Option<Arc<Authority>>,
+    /// Once every caller has said that it speaks TLS, plaintext is still taken for this: connections begun before (2 s).
+    pub strict_delay: Duration,
     /// Most streams at a time (20,000); further ones are refused.
     pub max_streams: usize,
     /// Most resource names one stream may ask for, per type (10,000).
@@ -50,6 +55,8 @@ impl Default for Options {
             coalesce: Duration::from_millis(5),
             authenticate_every: Duration::from_secs(60),
             max_message_bytes: 4 << 20,
+            authority: None,
+            strict_delay: Duration::from_secs(2),
             max_streams: 20_000,
             max_names: 10_000,
         }

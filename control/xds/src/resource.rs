@@ -1,4 +1,4 @@
-//! One xDS resource, encoded once and shared by all streams, and the four types of them.
+//! One xDS resource, encoded once and shared by all streams, and the types of them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,11 +6,14 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
 
-/// A type of resource, in the order in which a change of several types must be sent: a cluster before its endpoints,
-/// both before the listener and the route that lead to them (make before break).
+/// A type of resource, in the order in which a change of several types must be sent: a secret before what names it, a
+/// cluster before its endpoints, both before the listener and the route that lead to them (make before break).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Type {
+    /// SDS.
+    Secret,
     /// CDS.
     Cluster,
     /// EDS.
@@ -23,11 +26,12 @@ pub enum Type {
 
 impl Type {
     /// All, in sending order.
-    pub const ALL: [Type; 4] = [Type::Cluster, Type::Endpoints, Type::Listener, Type::Route];
+    pub const ALL: [Type; 5] = [Type::Secret, Type::Cluster, Type::Endpoints, Type::Listener, Type::Route];
 
     /// The type URL on the wire.
     pub fn url(self) -> &'static str {
         match self {
+            Type::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Type::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Type::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Type::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
@@ -38,6 +42,7 @@ impl Type {
     /// The name people use.
     pub fn short(self) -> &'static str {
         match self {
+            Type::Secret => "SDS",
             Type::Cluster => "CDS",
             Type::Endpoints => "EDS",
             Type::Listener => "LDS",
@@ -68,7 +73,7 @@ impl fmt::Display for Type {
 }
 
 /// A resource as it goes on the wire.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
     /// Its name.
     pub name: Arc<str>,
@@ -76,6 +81,8 @@ pub struct Resource {
     pub version: Arc<str>,
     /// The encoded message.
     pub body: Vec<u8>,
+    /// There is a private key in it: it is shown nowhere, and overwritten in the end.
+    secret: bool,
 }
 
 impl Resource {
@@ -83,12 +90,33 @@ impl Resource {
     /// generated types hold maps in random order (see [`crate::wire`] for where that matters).
     pub fn new(name: impl Into<Arc<str>>, message: &impl Message) -> Arc<Resource> {
         let body = message.encode_to_vec();
-        Arc::new(Resource { name: name.into(), version: hash([body.as_slice()]), body })
+        Arc::new(Resource { name: name.into(), version: hash([body.as_slice()]), body, secret: false })
+    }
+
+    /// An encoded message with a private key in it, under a version that is not told from the key.
+    pub fn secret(name: impl Into<Arc<str>>, version: Arc<str>, body: Vec<u8>) -> Arc<Resource> {
+        Arc::new(Resource { name: name.into(), version, body, secret: true })
     }
 
     /// Packed for a response.
     pub fn any(&self, r#type: Type) -> Any {
         Any { type_url: r#type.url().to_owned(), value: self.body.clone() }
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Resource");
+        shown.field("name", &self.name).field("version", &self.version);
+        if self.secret { shown.finish_non_exhaustive() } else { shown.field("body", &self.body).finish() }
+    }
+}
+
+impl Drop for Resource {
+    fn drop(&mut self) {
+        if self.secret {
+            self.body.zeroize();
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use weir_model::encryption::EncryptionMode;
 use weir_model::{AppSpec, RouteSpec};
 
 use crate::build;
@@ -42,6 +43,10 @@ pub struct Inputs<'a> {
     pub endpoints: Vec<(&'a str, &'a Endpoint)>,
     /// Groups that any of its instances has, published or not.
     pub groups: BTreeSet<&'a str>,
+    /// The effective mode, if it has an Encryption.
+    pub encryption: Option<EncryptionMode>,
+    /// What identities of its instances begin with.
+    pub identities: String,
 }
 
 /// One app's resources.
@@ -57,9 +62,22 @@ pub struct AppView {
     pub route: Arc<Resource>,
     /// gRPC's API listener.
     pub api: Arc<Resource>,
+    /// The effective mode, if it has an Encryption.
+    pub encryption: Option<EncryptionMode>,
+    /// World sequence at which its clusters, listeners or routes became what they are.
+    pub config_seq: u64,
     name: String,
-    clusters: BTreeMap<String, Arc<Resource>>,
+    identities: String,
+    clusters: BTreeMap<String, Clusters>,
     pub(crate) endpoints: BTreeMap<String, Assignment>,
+}
+
+/// A cluster as different proxies are given it.
+#[derive(Debug, Clone)]
+struct Clusters {
+    plain: Arc<Resource>,
+    /// For those that can do TLS.
+    tls: Arc<Resource>,
 }
 
 /// Endpoints of one cluster.
@@ -96,28 +114,44 @@ impl AppView {
     /// Encodes an app's resources; assignments that stay as they were keep their sequence.
     pub fn build(name: &str, inputs: &Inputs<'_>, before: Option<&AppView>, seq: u64) -> AppView {
         let groups: BTreeSet<&str> = [""].into_iter().chain(inputs.groups.iter().copied()).collect();
-        let cluster = |group: &str| (group.to_owned(), build::cluster::of_app(name, group, &inputs.spec));
         let endpoints = groups.iter().map(|group| {
             let resource = assignment(name, group, inputs);
             let same = before.and_then(|b| b.endpoints.get(*group)).filter(|a| a.resource.version == resource.version);
             (group.to_string(), same.cloned().unwrap_or(Assignment { resource, seq }))
         });
-        AppView {
+        let mut view = AppView {
             exists: inputs.exists,
             spec: inputs.spec.clone(),
             used: build::route::clusters_used(name, &inputs.routes),
             route: build::route::outbound(name, &inputs.spec, &inputs.routes),
             api: build::listener::api(name),
+            encryption: inputs.encryption,
+            config_seq: seq,
             name: name.to_owned(),
-            clusters: groups.iter().map(|group| cluster(group)).collect(),
+            identities: inputs.identities.clone(),
+            clusters: BTreeMap::new(),
             endpoints: endpoints.collect(),
+        };
+        view.clusters = groups.iter().map(|group| (group.to_string(), view.make(group))).collect();
+        if let Some(before) = before.filter(|before| !view.change_from(before).config) {
+            view.config_seq = before.config_seq;
         }
+        view
     }
 
-    /// The cluster of a group; empty: of all.
-    pub fn cluster(&self, group: &str) -> Arc<Resource> {
-        let make = || build::cluster::of_app(&self.name, group, &self.spec);
-        self.clusters.get(group).cloned().unwrap_or_else(make)
+    fn make(&self, group: &str) -> Clusters {
+        let plain = build::cluster::of_app(&self.name, group, &self.spec, None);
+        let tls = match self.encryption {
+            Some(_) => build::cluster::of_app(&self.name, group, &self.spec, Some(&self.identities)),
+            None => Arc::clone(&plain),
+        };
+        Clusters { plain, tls }
+    }
+
+    /// The cluster of a group (empty: of all), for a node that can do TLS or not.
+    pub fn cluster(&self, group: &str, tls: bool) -> Arc<Resource> {
+        let clusters = self.clusters.get(group).cloned().unwrap_or_else(|| self.make(group));
+        if tls { clusters.tls } else { clusters.plain }
     }
 
     /// The endpoints of a group; empty: of all. A group that nobody is in has none.
@@ -126,9 +160,14 @@ impl AppView {
         self.endpoints.get(group).map_or_else(none, |a| Arc::clone(&a.resource))
     }
 
-    /// All its clusters.
-    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.clusters.values()
+    /// All its clusters, for a node that can do TLS or not.
+    pub fn clusters(&self, tls: bool) -> impl Iterator<Item = Arc<Resource>> {
+        self.clusters.values().map(move |both| Arc::clone(if tls { &both.tls } else { &both.plain }))
+    }
+
+    /// Its servers refuse plaintext.
+    pub fn is_strict(&self) -> bool {
+        self.encryption == Some(EncryptionMode::Strict)
     }
 
     /// What is different from `before`.
@@ -138,6 +177,8 @@ impl AppView {
         Change {
             config: self.exists != before.exists
                 || self.spec != before.spec
+                || self.is_strict() != before.is_strict()
+                || self.encryption.is_some() != before.encryption.is_some()
                 || self.route.version != before.route.version
                 || self.clusters.keys().ne(before.clusters.keys()),
             endpoints: groups(self) != groups(before) || self.endpoints.keys().ne(before.endpoints.keys()),

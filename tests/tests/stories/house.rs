@@ -29,13 +29,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-registry", &["weir-store", "weir-reconcile", "weir-proto", "weir-model"]),
     ("weir-change", &["weir-store", "weir-reconcile", "weir-model"]),
     ("weir-instance", &["weir-store", "weir-reconcile", "weir-model"]),
-    ("weir-xds", &["weir-store", "weir-reconcile", "weir-proto", "weir-model"]),
+    ("weir-identity", &[]),
+    ("weir-xds", &["weir-identity", "weir-store", "weir-reconcile", "weir-proto", "weir-model"]),
     ("weir-api", &["weir-store", "weir-reconcile", "weir-model"]),
     (
         "weir-server",
         &[
             "weir-api",
             "weir-change",
+            "weir-identity",
             "weir-instance",
             "weir-model",
             "weir-reconcile",

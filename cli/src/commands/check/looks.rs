@@ -20,6 +20,7 @@ pub async fn category(client: &Client, category: Category) -> Vec<Finding> {
         Category::Proxies => connected(client).await,
         Category::Instances => instances(client).await,
         Category::Changes => changes(client).await,
+        Category::Certificates => super::certificates::look(client).await,
     };
     looked.unwrap_or_else(|failure| vec![failed("can be looked at", failure)])
 }
@@ -213,7 +214,7 @@ async fn changes(client: &Client) -> Result<Vec<Finding>, Failure> {
     ])
 }
 
-fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 

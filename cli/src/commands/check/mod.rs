@@ -1,5 +1,6 @@
 //! `weir check`: does everything work? In the manner of `linkerd check`: categories, one line per check, hints.
 
+mod certificates;
 mod looks;
 
 use std::process::ExitCode;
@@ -66,6 +67,8 @@ pub enum Category {
     Instances,
     /// Changes proceed.
     Changes,
+    /// Certificates are in use and in time; encryption is as wanted.
+    Certificates,
 }
 
 /// How a check went.

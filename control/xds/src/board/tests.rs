@@ -24,7 +24,7 @@ impl Scene {
     }
 
     fn caller(&self, stream: u64, node: &str, since: u64) {
-        self.board.join(stream, node, true, self.at(since));
+        self.board.join(stream, node, true, false, self.at(since));
         self.board.calls(stream, BTreeSet::from([APP.to_owned()]));
     }
 
@@ -67,7 +67,7 @@ fn who_no_longer_asks_or_never_called_need_not_answer() {
     scene.has(1, APP, 1);
     scene.board.acknowledge(1, vec![(APP.into(), None)]);
     scene.board.calls(1, BTreeSet::new());
-    scene.board.join(2, "other", true, scene.at(0));
+    scene.board.join(2, "other", true, false, scene.at(0));
     scene.has(2, "order", 1);
     scene.has(2, "stock-v2", 1);
     assert_eq!(scene.decide(101), Verdict::Acknowledged(0));
@@ -130,7 +130,7 @@ fn a_caller_given_up_before_the_instance_began_to_leave_is_no_longer_a_caller() 
 #[test]
 fn a_departed_client_without_an_instance_is_waited_for_too() {
     let scene = Scene::new();
-    scene.board.join(1, "grpc-client", false, scene.at(0));
+    scene.board.join(1, "grpc-client", false, false, scene.at(0));
     scene.has(1, APP, SEQ - 1);
     scene.board.leave(1, scene.at(100));
     assert_eq!(scene.decide_with(101, |_| None), Verdict::Waiting);
@@ -161,7 +161,7 @@ fn after_a_restart_who_does_not_come_back_is_given_up() {
 #[test]
 fn a_stream_that_has_only_just_opened_gets_a_moment_to_say_what_it_asks_for() {
     let scene = Scene::new();
-    scene.board.join(1, "grpc-client", false, scene.at(100));
+    scene.board.join(1, "grpc-client", false, false, scene.at(100));
     assert_eq!(scene.decide(101), Verdict::Waiting);
     assert_eq!(scene.decide(102), Verdict::Acknowledged(0));
 }

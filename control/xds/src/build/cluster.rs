@@ -21,7 +21,7 @@ use envoy_types::pb::google::protobuf as wkt;
 use weir_model::AppSpec;
 use weir_model::app::{Balance, Protocol};
 
-use super::{ads, duration, socket_address, uint};
+use super::{ads, duration, socket_address, tls, uint};
 use crate::names;
 use crate::resource::{Resource, pack};
 
@@ -37,14 +37,16 @@ const RETRY_BUDGET: RetryBudget = RetryBudget {
     min_retry_concurrency: Some(wkt::UInt32Value { value: 3 }),
 };
 
-/// The cluster `APP` or `APP|GROUP`, its endpoints by EDS from the same stream.
-pub fn of_app(app: &str, group: &str, spec: &AppSpec) -> Arc<Resource> {
+/// The cluster `APP` or `APP|GROUP`, its endpoints by EDS from the same stream. `identities`: for proxies that can do
+/// TLS, what the identities of the app's instances begin with.
+pub fn of_app(app: &str, group: &str, spec: &AppSpec, identities: Option<&str>) -> Arc<Resource> {
     let name = names::cluster(app, group);
     let message = cluster::Cluster {
         name: name.clone(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
         eds_cluster_config: Some(EdsClusterConfig { eds_config: ads(), service_name: name.clone() }),
         lb_policy: balance(spec.balance) as i32,
+        transport_socket_matches: identities.map(|of| tls::matches(app, of, spec.protocol)).unwrap_or_default(),
         circuit_breakers: Some(limits()),
         ..common(spec.protocol)
     };

@@ -7,6 +7,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use weir_model::Instance;
 
+use super::tls;
 use crate::resource::Resource;
 use crate::wire;
 
@@ -22,33 +23,38 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint of an instance.
-    pub fn new(instance: &Instance) -> Endpoint {
+    /// The endpoint of an instance; `tls`: to be spoken TLS to.
+    pub fn new(instance: &Instance, tls: bool) -> Endpoint {
         let spec = &instance.spec;
         let locality = wire::Locality { region: spec.unit.clone(), zone: spec.zone.clone() };
-        Endpoint { locality, weight: spec.weight, encoded: encode(instance).into() }
+        Endpoint { locality, weight: spec.weight, encoded: encode(instance, tls).into() }
     }
 }
 
-fn encode(instance: &Instance) -> Vec<u8> {
+fn encode(instance: &Instance, tls: bool) -> Vec<u8> {
     let spec = &instance.spec;
     let socket = wire::SocketAddress { address: spec.address.to_string(), port_value: u32::from(spec.port) };
     let address = wire::Address { socket_address: Some(socket) };
     let message = wire::LbEndpoint {
         endpoint: Some(wire::Endpoint { address: Some(address) }),
-        metadata: Some(metadata(instance)),
+        metadata: Some(metadata(instance, tls)),
         load_balancing_weight: Some(wire::UInt32 { value: spec.weight }),
     };
     message.encode_to_vec()
 }
 
-fn metadata(instance: &Instance) -> wire::Metadata {
+fn metadata(instance: &Instance, tls: bool) -> wire::Metadata {
     let text = |value: &str| wire::Text { string_value: Some(value.to_owned()) };
     let mut fields = BTreeMap::from([("instance".to_owned(), text(instance.name()))]);
     if !instance.spec.app_version.is_empty() {
         fields.insert("version".to_owned(), text(&instance.spec.app_version));
     }
-    wire::Metadata { filter_metadata: BTreeMap::from([(METADATA.to_owned(), wire::Struct { fields })]) }
+    let mut filter_metadata = BTreeMap::from([(METADATA.to_owned(), wire::Struct { fields })]);
+    if tls {
+        let fields = BTreeMap::from([(tls::READY.0.to_owned(), text(tls::READY.1))]);
+        filter_metadata.insert(tls::SOCKET_MATCH.to_owned(), wire::Struct { fields });
+    }
+    wire::Metadata { filter_metadata }
 }
 
 /// The assignment of a cluster. A locality's weight is the sum of its endpoints': gRPC ignores a locality that has

@@ -13,19 +13,50 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::google::protobuf::Any;
 use weir_model::app::Protocol;
 
-use super::{ads, socket_address};
+use super::{ads, socket_address, tls};
 use crate::names;
 use crate::resource::{Resource, pack};
 
+/// What callers may speak to an inbound listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Plaintext; the proxy can't do TLS.
+    Plaintext,
+    /// TLS and plaintext, told apart by the first bytes.
+    Both,
+    /// TLS alone.
+    Tls,
+}
+
 /// The listener `inbound`.
-pub fn inbound(bind: SocketAddr, app_port: u16, protocol: Protocol) -> Arc<Resource> {
+pub fn inbound(bind: SocketAddr, app_port: u16, protocol: Protocol, takes: Takes) -> Arc<Resource> {
     let to = names::inbound_cluster(app_port);
-    listening(names::INBOUND, bind, TrafficDirection::Inbound, protocol, &to)
+    let plain = listening(names::INBOUND, bind, TrafficDirection::Inbound, protocol, &to);
+    let message = if takes == Takes::Plaintext { plain } else { with_tls(plain, protocol, takes) };
+    Resource::new(names::INBOUND, &message)
+}
+
+/// Puts a chain for TLS with the same filters before the chain for plaintext, or in its place.
+fn with_tls(mut listener: listener::Listener, protocol: Protocol, takes: Takes) -> listener::Listener {
+    listener.listener_filters = vec![tls::inspector()];
+    let Some(plain) = listener.filter_chains.pop() else { return listener };
+    let secure = listener::FilterChain {
+        filter_chain_match: tls::transport("tls"),
+        transport_socket: Some(tls::downstream(protocol)),
+        ..plain.clone()
+    };
+    listener.filter_chains.push(secure);
+    if takes == Takes::Both {
+        let plain = listener::FilterChain { filter_chain_match: tls::transport("raw_buffer"), ..plain };
+        listener.filter_chains.push(plain);
+    }
+    listener
 }
 
 /// The listener `outbound|APP`.
 pub fn outbound(app: &str, bind: SocketAddr, protocol: Protocol) -> Arc<Resource> {
-    listening(&names::outbound(app), bind, TrafficDirection::Outbound, protocol, app)
+    let name = names::outbound(app);
+    Resource::new(name.as_str(), &listening(&name, bind, TrafficDirection::Outbound, protocol, app))
 }
 
 /// The listener `APP` for gRPC's own client, which has no socket: it only says where the routes are.
@@ -45,21 +76,20 @@ fn listening(
     direction: TrafficDirection,
     protocol: Protocol,
     tcp_cluster: &str,
-) -> Arc<Resource> {
+) -> listener::Listener {
     let filter = match protocol {
         Protocol::Tcp => network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(name, tcp_cluster))),
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => {
             network_filter("envoy.filters.network.http_connection_manager", pack(&connection_manager(name, name)))
         }
     };
-    let message = listener::Listener {
+    listener::Listener {
         name: name.to_owned(),
         address: socket_address(bind.ip(), bind.port()),
         traffic_direction: direction as i32,
         filter_chains: vec![listener::FilterChain { filters: vec![filter], ..Default::default() }],
         ..Default::default()
-    };
-    Resource::new(name, &message)
+    }
 }
 
 fn network_filter(name: &str, config: Any) -> listener::Filter {

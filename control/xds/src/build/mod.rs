@@ -1,12 +1,14 @@
 //! Model in, Envoy's messages out; pure.
 //!
 //! What is built satisfies real Envoy, gRPC's xDS client and `weir-proxy` alike: plain fields, no extension but the
-//! HTTP connection manager with its router, the TCP proxy, and the upstream HTTP protocol options.
+//! HTTP connection manager with its router, the TCP proxy, the upstream HTTP protocol options and, for nodes that say they
+//! can do it, TLS.
 
 pub mod cluster;
 pub mod endpoints;
 pub mod listener;
 pub mod route;
+pub mod tls;
 
 use std::time::Duration;
 

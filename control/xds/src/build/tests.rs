@@ -22,7 +22,7 @@ fn read<M: Message + Default>(resource: &Resource) -> M {
 #[test]
 fn endpoints_read_back_with_the_generated_types() {
     let members = [instance("stock", 1, ""), instance("stock", 2, ""), instance("stock", 3, "")];
-    let endpoints: Vec<Endpoint> = members.iter().map(Endpoint::new).collect();
+    let endpoints: Vec<Endpoint> = members.iter().map(|i| Endpoint::new(i, false)).collect();
     let assignment: ClusterLoadAssignment = read(&endpoints::assignment("stock", &endpoints));
     assert_eq!(assignment.cluster_name, "stock");
     let zones: Vec<(String, String, u32, usize)> = assignment
@@ -46,12 +46,12 @@ fn endpoints_read_back_with_the_generated_types() {
 
 #[test]
 fn versions_are_the_same_every_time() {
-    let member = Endpoint::new(&instance("stock", 1, ""));
+    let member = Endpoint::new(&instance("stock", 1, ""), false);
     let spec = AppSpec { protocol: Protocol::Grpc, ..AppSpec::default() };
     let versions = || {
         [
             endpoints::assignment("stock", [&member]),
-            cluster::of_app("stock", "gray", &spec),
+            cluster::of_app("stock", "gray", &spec, None),
             listener::api("stock"),
             listener::outbound("stock", "127.0.0.1:1".parse().expect("an address"), Protocol::Http1),
             route::outbound("stock", &spec, &[]),
@@ -67,12 +67,12 @@ fn versions_are_the_same_every_time() {
 #[test]
 fn clusters_say_what_is_spoken_and_how_to_choose() {
     let spec = AppSpec { protocol: Protocol::Grpc, balance: Balance::LeastRequest, ..AppSpec::default() };
-    let grpc: Cluster = read(&cluster::of_app("stock", "", &spec));
+    let grpc: Cluster = read(&cluster::of_app("stock", "", &spec, None));
     assert_eq!(grpc.lb_policy, 1);
     assert!(
         grpc.typed_extension_protocol_options.keys().eq(["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"])
     );
-    let plain: Cluster = read(&cluster::of_app("stock", "gray", &AppSpec::default()));
+    let plain: Cluster = read(&cluster::of_app("stock", "gray", &AppSpec::default(), None));
     assert_eq!(plain.name, "stock|gray");
     assert!(plain.typed_extension_protocol_options.is_empty());
 }
@@ -164,4 +164,71 @@ fn grpc_calls_are_bounded_by_their_own_deadline() {
     };
     assert_eq!(timeout(Protocol::Http1), (millis(700), false));
     assert_eq!(timeout(Protocol::Grpc), (millis(0), true));
+}
+
+#[test]
+fn a_proxy_that_can_do_tls_takes_it_beside_plaintext_or_alone() {
+    use listener::Takes;
+    let bind = "127.0.0.1:8000".parse().expect("an address");
+    let chains = |takes| {
+        let listener: Listener = read(&listener::inbound(bind, 9000, Protocol::Http1, takes));
+        let chain = |c: &envoy_types::pb::envoy::config::listener::v3::FilterChain| {
+            let protocol = c.filter_chain_match.as_ref().map(|m| m.transport_protocol.clone()).unwrap_or_default();
+            (protocol, c.transport_socket.is_some(), c.filters.len())
+        };
+        (listener.listener_filters.len(), listener.filter_chains.iter().map(chain).collect::<Vec<_>>())
+    };
+    assert_eq!(chains(Takes::Plaintext), (0, vec![(String::new(), false, 1)]));
+    let (secure, plain) = (("tls".to_owned(), true, 1), ("raw_buffer".to_owned(), false, 1));
+    assert_eq!(chains(Takes::Both), (1, vec![secure.clone(), plain]));
+    assert_eq!(chains(Takes::Tls), (1, vec![secure]));
+}
+
+#[test]
+fn a_cluster_speaks_tls_to_endpoints_that_are_ready_and_to_nobody_else_as_the_app() {
+    use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType;
+    use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+    let built: Cluster = read(&cluster::of_app("stock", "", &AppSpec::default(), Some("spiffe://weir/app/stock/")));
+    let names: Vec<&str> = built.transport_socket_matches.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["tls", "plaintext"], "the first that matches is taken");
+    let Some(ConfigType::TypedConfig(any)) =
+        built.transport_socket_matches[0].transport_socket.clone().expect("a socket").config_type
+    else {
+        panic!("no configuration")
+    };
+    let context = UpstreamTlsContext::decode(any.value.as_slice()).expect("an upstream context");
+    assert_eq!(context.sni, "stock");
+    let shown = format!("{context:?}");
+    for part in ["spiffe://weir/app/stock/", "weir:workload", "weir:roots", "http/1.1"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert_eq!(
+        cluster::of_app("stock", "", &AppSpec::default(), Some("a")).version,
+        cluster::of_app("stock", "", &AppSpec::default(), Some("a")).version
+    );
+}
+
+#[test]
+fn an_endpoint_says_that_it_takes_tls() {
+    let member = Endpoint::new(&instance("stock", 1, ""), true);
+    let assignment: ClusterLoadAssignment = read(&endpoints::assignment("stock", [&member]));
+    let metadata = assignment.endpoints[0].lb_endpoints[0].metadata.clone().expect("metadata").filter_metadata;
+    let said = metadata["envoy.transport_socket_match"].fields["weir.tls"].kind.clone();
+    assert_eq!(said, Some(Kind::StringValue("ready".into())));
+    assert!(metadata.contains_key("weir"));
+}
+
+#[test]
+fn a_key_is_in_the_secret_and_in_nothing_that_is_shown_of_it() {
+    use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
+    let authority = weir_identity::Authority::start(Default::default(), None, None, jiff::Timestamp::UNIX_EPOCH);
+    let authority = authority.expect("it starts");
+    let leaf = authority.issue("stock", "", jiff::Timestamp::UNIX_EPOCH).expect("it signs").expect("at once");
+    let resource = tls::workload(&leaf);
+    let message: Secret = read(&resource);
+    assert!(matches!(message.r#type, Some(secret::Type::TlsCertificate(_))));
+    let key = leaf.key.reveal().lines().nth(1).expect("PEM has lines");
+    assert!(resource.body.windows(key.len()).any(|w| w == key.as_bytes()));
+    let shown = format!("{resource:?}");
+    assert!(shown.contains("weir:workload") && shown.len() < 200, "{shown}");
 }

@@ -103,7 +103,9 @@ pub struct Session {
     node: Node,
     mode: Mode,
     world: Arc<World>,
-    subscriptions: [Subscription; 4],
+    subscriptions: [Subscription; 5],
+    /// The client's own, by name. One that is asked for and not here is not ready yet.
+    secrets: BTreeMap<Arc<str>, Arc<Resource>>,
     /// Clusters sent, whose endpoints the client has yet to ask for, and until when that is waited for.
     expected: BTreeSet<Arc<str>>,
     expected_until: Option<Instant>,
@@ -121,6 +123,7 @@ impl Session {
             mode,
             world,
             subscriptions: Default::default(),
+            secrets: BTreeMap::new(),
             expected: BTreeSet::new(),
             expected_until: None,
             nonce: 0,
@@ -158,6 +161,23 @@ impl Session {
         self.node.calls(&self.world)
     }
 
+    /// Takes a secret in the place of the one of the same name.
+    pub fn put_secret(&mut self, secret: Arc<Resource>) {
+        self.of_mut(Type::Secret).touch(&secret.name);
+        self.secrets.insert(Arc::clone(&secret.name), secret);
+    }
+
+    /// The version of a secret that the client has accepted.
+    pub fn accepted_secret(&self, name: &str) -> Option<Arc<str>> {
+        let known = self.of(Type::Secret).known.get(name).filter(|known| known.confirmed)?;
+        Some(Arc::clone(&known.version))
+    }
+
+    /// The world up to which the client has accepted everything of a root type that is meant for it.
+    pub fn taken(&self, r#type: Type) -> u64 {
+        self.of(r#type).taken
+    }
+
     /// Takes a newer world, in which `changes` is different as far as this stream is interested.
     pub fn see(&mut self, world: Arc<World>, changes: &BTreeMap<Arc<str>, Change>) {
         self.world = world;
@@ -181,6 +201,10 @@ impl Session {
         }
         if !waiting && Type::ALL.iter().all(|t| self.of(*t).in_flight.is_empty()) {
             self.send(Type::Cluster, true, now);
+        }
+        for r#type in [Type::Cluster, Type::Listener] {
+            let seq = self.world.seq;
+            self.of_mut(r#type).note_taken(seq);
         }
         std::mem::take(&mut self.output)
     }
@@ -275,7 +299,7 @@ impl Session {
         for name in asked {
             let (app, group) = names::split_cluster(&name);
             if names::is_app(app) {
-                let cluster = self.world.app(app).cluster(group);
+                let cluster = self.world.app(app).cluster(group, self.node.tls);
                 self.of_mut(Type::Cluster).learn(&[cluster], &[]);
             }
         }
@@ -291,15 +315,22 @@ impl Session {
     fn leaf_difference(&mut self, r#type: Type) -> (Vec<Arc<Resource>>, Vec<Arc<str>>) {
         let (mut changed, mut removed) = (Vec::new(), Vec::new());
         for name in self.of_mut(r#type).take_dirty() {
-            match self.node.named(&self.world, r#type, &name) {
+            match self.leaf(r#type, &name) {
                 Some(resource) if self.of(r#type).differs(&resource) => changed.push(resource),
                 Some(resource) => self.keep(r#type, &name, resource),
-                None if !self.of(r#type).told_absent(&name) => removed.push(name),
-                None => {}
+                None if r#type == Type::Secret || self.of(r#type).told_absent(&name) => {}
+                None => removed.push(name),
             }
         }
         self.of_mut(r#type).learn(&changed, &removed);
         (changed, removed)
+    }
+
+    fn leaf(&self, r#type: Type, name: &str) -> Option<Arc<Resource>> {
+        match r#type {
+            Type::Secret => self.secrets.get(name).cloned(),
+            _ => self.node.named(&self.world, r#type, name),
+        }
     }
 
     /// The client was sent this content already; its acceptance, past or to come, holds for the present world too.

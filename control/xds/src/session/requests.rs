@@ -188,9 +188,12 @@ impl Session {
         let Some(answered) = subscription.in_flight.drain(..=at).next_back() else { return };
         if let Some(error) = error {
             let error: String = error.chars().take(MAX_ERROR).collect();
+            subscription.rejected = true;
             self.output.progress.push((r#type, Progress::Rejected(answered.version, error)));
             return;
         }
+        subscription.rejected = false;
+        subscription.taken = subscription.taken.max(answered.seq);
         let up_to = subscription.confirm(&answered);
         if r#type == Type::Endpoints {
             self.output.acknowledged.extend(up_to.into_iter().map(|(name, seq)| (name, Some(seq))));

@@ -10,6 +10,7 @@ use crate::fixtures::{Store, app, client, dead, in_phase, instance, route, sidec
 use weir_model::instance::InstancePhase;
 
 mod acknowledging;
+mod secrets;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -19,9 +20,9 @@ struct Client {
     mode: Mode,
     session: Session,
     now: Instant,
-    has: [BTreeMap<String, Arc<Resource>>; 4],
-    asked: [BTreeSet<String>; 4],
-    versions: [String; 4],
+    has: [BTreeMap<String, Arc<Resource>>; 5],
+    asked: [BTreeSet<String>; 5],
+    versions: [String; 5],
     /// Responses that it has read but not answered.
     unanswered: Vec<Response>,
     log: Vec<(Type, usize)>,
@@ -150,7 +151,7 @@ impl Client {
         let next = match r#type {
             Type::Cluster => Type::Endpoints,
             Type::Listener => Type::Route,
-            Type::Endpoints | Type::Route => return,
+            Type::Secret | Type::Endpoints | Type::Route => return,
         };
         let before = std::mem::replace(&mut self.asked[next.index()], names.clone());
         self.has[next.index()].retain(|name, _| names.contains(name));
@@ -210,7 +211,7 @@ impl Client {
 
     /// What it should have in the end.
     fn expected(&self, world: &World) -> Vec<(String, String)> {
-        let mut expected: [BTreeMap<String, String>; 4] = Default::default();
+        let mut expected: [BTreeMap<String, String>; 5] = Default::default();
         for r#type in Type::ALL {
             let named = self.asked[r#type.index()].iter().filter_map(|n| self.node.named(world, r#type, n));
             let roots = if self.node.sidecar.is_some() { self.node.roots(world, r#type) } else { Vec::new() };
