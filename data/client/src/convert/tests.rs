@@ -1,3 +1,5 @@
+mod tls;
+
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{DiscoveryType, LbPolicy};
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster as ClusterProto};
@@ -141,7 +143,7 @@ fn an_unknown_filter_is_refused_unless_it_is_optional() {
 fn encryption_is_never_skipped_silently() {
     let socket = TransportSocket { name: "envoy.transport_sockets.tls".into(), ..Default::default() };
     let words = refused(ClusterProto { transport_socket: Some(socket.clone()), ..eds_cluster("c") });
-    assert_eq!(words, "c: transport_socket: is not supported by this proxy");
+    assert!(words.starts_with("c: transport_socket"), "{words}");
     let mut listener = listener("l", 80, "r");
     listener.filter_chains[0].transport_socket = Some(socket);
     assert!(refused(listener).contains("filter_chains[0].transport_socket"));
