@@ -9,8 +9,10 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies::wrr_locality::v
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
 use weir_config::{Balance, Cluster, ClusterLimits, ClusterTls, Endpoint, ProxyConfig, UpstreamProtocol};
+use weir_proto::proxy::METADATA;
 
 use super::error::{ConvertError, Result, Under, refuse};
 use super::{ClusterResource, DnsTarget, EndpointSource, awaited, decode, endpoint, optional_millis, tls, validated};
@@ -106,7 +108,7 @@ fn protocol(proto: &Proto, options: Option<&HttpProtocolOptions>) -> Result<Upst
     let fallback =
         if proto.http2_protocol_options.is_some() { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 };
     match options.and_then(|options| options.upstream_protocol_options.as_ref()) {
-        None => Ok(fallback),
+        None => Ok(rpc(proto).unwrap_or(fallback)),
         Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => Ok(UpstreamProtocol::SameAsDownstream),
         // ALPN decides there; without TLS there is none, and HTTP/1 is what Envoy speaks then.
         Some(UpstreamProtocolOptions::AutoConfig(_)) => Ok(UpstreamProtocol::Http1),
@@ -117,6 +119,16 @@ fn protocol(proto: &Proto, options: Option<&HttpProtocolOptions>) -> Result<Upst
                 Err(ConvertError::unsupported("typed_extension_protocol_options.http3_protocol_options"))
             }
         },
+    }
+}
+
+/// Weir's own metadata tells of protocols that xDS has no options for.
+fn rpc(proto: &Proto) -> Option<UpstreamProtocol> {
+    let own = proto.metadata.as_ref()?.filter_metadata.get(METADATA)?;
+    match own.fields.get("protocol")?.kind.as_ref()? {
+        Kind::StringValue(name) if name == "bolt" => Some(UpstreamProtocol::Bolt),
+        Kind::StringValue(name) if name == "dubbo" => Some(UpstreamProtocol::Dubbo),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Listener with its one HTTP connection manager or TCP proxy.
+//! Listener with its one HTTP connection manager, RPC proxy or TCP proxy.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProx
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_types::pb::google::protobuf::Any;
 use weir_config::{Direction, Limits, Listener, ListenerProtocol, ListenerTls, ProxyConfig, RouteTable, TlsMode};
+use weir_proto::proxy::{RPC_PROXY, RpcProxy, rpc_proxy};
 
 use super::cluster::aggregated;
 use super::endpoint::address;
@@ -103,6 +104,7 @@ fn serve(proto: &Proto, filter: &Any) -> Result<ListenerResource> {
     match filter.type_url.as_str() {
         CONNECTION_MANAGER => http(proto, &decode(filter)?),
         TCP_PROXY => tcp(proto, &decode(filter)?),
+        RPC_PROXY => rpc(proto, &decode(filter)?),
         other => Err(ConvertError::at("typed_config", format!("`{other}` is not a filter of this proxy"))),
     }
 }
@@ -233,6 +235,22 @@ fn tcp(proto: &Proto, tcp: &TcpProxy) -> Result<ListenerResource> {
     listener.routes = cluster.clone();
     listener.access_log = !tcp.access_log.is_empty();
     Ok(ListenerResource { listener, routes: RouteSource::Cluster(cluster.clone()) })
+}
+
+fn rpc(proto: &Proto, rpc: &RpcProxy) -> Result<ListenerResource> {
+    let mut listener = base(proto)?;
+    listener.protocol = match rpc_proxy::Protocol::try_from(rpc.protocol) {
+        Ok(rpc_proxy::Protocol::Bolt) => ListenerProtocol::Bolt,
+        Ok(rpc_proxy::Protocol::Dubbo) => ListenerProtocol::Dubbo,
+        Ok(rpc_proxy::Protocol::Unknown) | Err(_) => {
+            return Err(ConvertError::at("protocol", "is absent or of a kind that this proxy does not know"));
+        }
+    };
+    if rpc.route_config_name.is_empty() {
+        return Err(ConvertError::at("route_config_name", "is empty"));
+    }
+    listener.routes = rpc.route_config_name.clone();
+    Ok(ListenerResource { listener, routes: RouteSource::Rds(rpc.route_config_name.clone()) })
 }
 
 /// A configuration in which what the listener names exists, to judge the listener by itself.

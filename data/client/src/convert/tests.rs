@@ -39,6 +39,7 @@ use weir_config::{
     Balance, Direction, Forward, ListenerProtocol, PathMatch, Redirect, RetryOn, Route, RouteAction, StringMatch,
     UpstreamProtocol,
 };
+use weir_proto::proxy::{METADATA, RPC_PROXY, RpcProxy, rpc_proxy};
 
 use super::*;
 use crate::fixtures::{
@@ -109,6 +110,24 @@ fn a_tcp_listener_names_its_cluster() {
     let tcp = TcpProxy { cluster_specifier: Some(TcpCluster::Cluster("db".into())), ..Default::default() };
     let read = read_listener(listener_with("l", 80, pack_any(tcp)));
     assert_eq!((read.listener.protocol, read.routes), (ListenerProtocol::Tcp, RouteSource::Cluster("db".into())));
+}
+
+#[test]
+fn an_rpc_listener_names_its_protocol_and_routes() {
+    let rpc = |protocol| RpcProxy { protocol, route_config_name: "r".into(), ..Default::default() };
+    let filter = |protocol| Any { type_url: RPC_PROXY.into(), value: rpc(protocol).encode_to_vec() };
+    let read = read_listener(listener_with("l", 80, filter(rpc_proxy::Protocol::Dubbo as i32)));
+    assert_eq!((read.listener.protocol, read.routes), (ListenerProtocol::Dubbo, RouteSource::Rds("r".into())));
+    assert!(refused(listener_with("l", 80, filter(9))).contains("protocol"));
+}
+
+#[test]
+fn a_cluster_may_speak_bolt() {
+    let name = Value { kind: Some(Kind::StringValue("bolt".into())) };
+    let own = Struct { fields: [("protocol".to_owned(), name)].into() };
+    let metadata = Metadata { filter_metadata: [(METADATA.to_owned(), own)].into(), ..Default::default() };
+    let cluster = read_cluster(ClusterProto { metadata: Some(metadata), ..eds_cluster("c") }).cluster;
+    assert_eq!(cluster.protocol, UpstreamProtocol::Bolt);
 }
 
 #[test]

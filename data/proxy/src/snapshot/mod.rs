@@ -7,7 +7,7 @@ mod paths;
 mod router;
 
 pub(crate) use balance::{Group, hash};
-pub(crate) use matching::{Fields, Request};
+pub(crate) use matching::{Family, Fields, Request};
 pub(crate) use router::{Action, ForwardAction, RouteEntry, RouteId, Router, rewritten};
 
 use std::collections::{BTreeMap, HashMap};
