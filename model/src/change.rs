@@ -1,6 +1,7 @@
 //! Change: an unattended change, from intent to verdict.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -9,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{FieldError, Invalid};
 use crate::instance::InstanceSpec;
 use crate::kind::Kind;
-use crate::meta::Condition;
 use crate::object::{Resource, Spec};
 use crate::validate::Validator;
+
+mod status;
+
+pub use status::{BlockReason, ChangeStatus, PlanVersion, Progress, Rollback};
 
 /// Longest bake, patience or timeout: thirty days, in seconds.
 pub const MAX_SECONDS: u64 = 30 * 24 * 3600;
@@ -55,6 +59,25 @@ pub struct ChangeSpec {
     /// An instance that has not come back after this long (seconds) fails its batch.
     #[serde(default = "default_instance_timeout")]
     pub instance_timeout_seconds: u64,
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Action::ProxyUpgrade { version } => write!(f, "proxy {version}"),
+        }
+    }
+}
+
+impl Level {
+    /// What happens without a person, in words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Level::L2 => "a person approves each batch",
+            Level::L3 => "it goes on by itself and blocks on harm; a person decides then",
+            Level::L4 => "it goes on, blocks, and rolls back by itself",
+        }
+    }
 }
 
 impl ChangeSpec {
@@ -145,11 +168,16 @@ pub struct Scope {
 impl Scope {
     /// True if the instance, with these labels, is in scope.
     pub fn matches(&self, instance: &InstanceSpec, labels: &BTreeMap<String, String>) -> bool {
-        let named = |list: &[String], name: &String| list.is_empty() || list.contains(name);
-        named(&self.apps, &instance.app)
-            && named(&self.units, &instance.unit)
-            && named(&self.stacks, &instance.stack)
-            && named(&self.groups, &instance.group)
+        self.selects(&instance.app, &instance.unit, &instance.stack, &instance.group, labels)
+    }
+
+    /// True if an instance of this app, unit, stack and group, with these labels, is in scope.
+    pub fn selects(&self, app: &str, unit: &str, stack: &str, group: &str, labels: &BTreeMap<String, String>) -> bool {
+        let named = |list: &[String], name: &str| list.is_empty() || list.iter().any(|n| n == name);
+        named(&self.apps, app)
+            && named(&self.units, unit)
+            && named(&self.stacks, stack)
+            && named(&self.groups, group)
             && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
@@ -238,91 +266,6 @@ pub enum Command {
     RollBack,
 }
 
-/// What is observed of a change.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ChangeStatus {
-    /// Where it is.
-    pub phase: ChangePhase,
-    /// The spec's generation this was observed of.
-    pub observed_generation: u64,
-    /// Why it waits, or how it ended, in a sentence.
-    pub message: String,
-    /// Batches so far and forecast, in order.
-    pub batches: Vec<Batch>,
-    /// Version of each touched instance before the change, for roll-back.
-    pub previous: BTreeMap<String, String>,
-    /// Aspects.
-    pub conditions: Vec<Condition>,
-    /// When the first batch began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<Timestamp>,
-    /// Retries of the spec that were acted on.
-    pub retries: u32,
-    /// How far it is.
-    pub progress: Progress,
-    /// What undoes it, once that has begun.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rollback: Option<Rollback>,
-    /// Why it is blocked, while it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub blocked: Option<BlockReason>,
-    /// Instances that the change let go, and why: they vanished, or somebody else changed them.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub left: BTreeMap<String, String>,
-    /// Since when nothing but instances that do not serve is left to change.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub waiting_since: Option<Timestamp>,
-}
-
-/// How far a change is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Progress {
-    /// Instances in scope.
-    pub total: u32,
-    /// Of those, on the wanted version (rolling back: on their previous one).
-    pub done: u32,
-    /// Of those, changing at this moment.
-    pub in_flight: u32,
-    /// Of those, waiting for a window or for their own health.
-    pub deferred: u32,
-    /// Number of the current (or last) batch.
-    pub batch: u32,
-    /// Batches so far and forecast.
-    pub batches: u32,
-}
-
-/// How a change is undone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rollback {
-    /// Why, in a sentence.
-    pub reason: String,
-    /// The instances that go back, each to its version in [`ChangeStatus::previous`].
-    pub batch: Batch,
-}
-
-/// Why a change is blocked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum BlockReason {
-    /// There is no Release of the version wanted; goes on by itself when there is one.
-    ReleaseMissing,
-    /// A batch did harm or did not come up.
-    BatchFailed,
-    /// Too little traffic for a verdict, or a verdict that stayed in doubt.
-    NoEvidence,
-    /// Instances in scope do not serve, and only they are left.
-    Unreachable,
-    /// The checker refused what the planner proposed: a defect of Weir, nothing was done.
-    PlanUnsafe,
-    /// An instance did not come back on its previous version.
-    RollbackFailed,
-}
-
 /// Life of a change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ChangePhase {
@@ -375,8 +318,18 @@ pub struct Batch {
     pub number: u32,
     /// Index of its rung.
     pub rung: u32,
-    /// Who is in it.
-    pub instances: Vec<String>,
+    /// How many instances are in it.
+    #[serde(default)]
+    pub size: u32,
+    /// Of those, let go.
+    #[serde(default)]
+    pub let_go: u32,
+    /// Of those, back with the version wanted.
+    #[serde(default)]
+    pub back: u32,
+    /// Who is in it. Names are in memory only: the change's records have them.
+    #[serde(skip)]
+    pub instances: Arc<Vec<String>>,
     /// Why these, in a sentence.
     #[serde(default)]
     pub why: String,
@@ -399,14 +352,14 @@ pub struct Batch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast_end: Option<Timestamp>,
     /// Instances that were let go, and when. Recorded before their spec is written.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub started: BTreeMap<String, Timestamp>,
+    #[serde(skip)]
+    pub started: Arc<BTreeMap<String, Timestamp>>,
     /// Instances seen serving with the version wanted, and since when.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub done: BTreeMap<String, Timestamp>,
+    #[serde(skip)]
+    pub done: Arc<BTreeMap<String, Timestamp>>,
     /// Of those, instances that do not serve any more, and since when.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub lost: BTreeMap<String, Timestamp>,
+    #[serde(skip)]
+    pub lost: Arc<BTreeMap<String, Timestamp>>,
     /// How it was judged, with the evidence so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,

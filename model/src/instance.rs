@@ -23,6 +23,9 @@ pub const ALIVE: &str = "Alive";
 /// Reason of [`ALIVE`] being False: nothing is heard of the proxy any more, though it said no goodbye. It may serve on.
 pub const LEASE_EXPIRED: &str = "LeaseExpired";
 
+/// Annotation: the version wanted of it before the last change that touched it; written together with the new one.
+pub const BEFORE_CHANGE: &str = "weir.dev/before-change";
+
 /// What an instance is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

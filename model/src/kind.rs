@@ -25,6 +25,8 @@ pub enum Kind {
     Freeze,
     /// An unattended change.
     Change,
+    /// What a step of a change did; written by the change engine only.
+    ChangeRecord,
     /// A version of a component: where its artifact is and what it must hash to.
     Release,
     /// Whether calls of an app are TLS.
@@ -35,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::App,
         Kind::Unit,
         Kind::Instance,
@@ -43,6 +45,7 @@ impl Kind {
         Kind::Workload,
         Kind::Freeze,
         Kind::Change,
+        Kind::ChangeRecord,
         Kind::Release,
         Kind::Encryption,
         Kind::Token,
@@ -58,6 +61,7 @@ impl Kind {
             Kind::Workload => "Workload",
             Kind::Freeze => "Freeze",
             Kind::Change => "Change",
+            Kind::ChangeRecord => "ChangeRecord",
             Kind::Release => "Release",
             Kind::Encryption => "Encryption",
             Kind::Token => "Token",
@@ -74,6 +78,7 @@ impl Kind {
             Kind::Workload => "workloads",
             Kind::Freeze => "freezes",
             Kind::Change => "changes",
+            Kind::ChangeRecord => "changerecords",
             Kind::Release => "releases",
             Kind::Encryption => "encryptions",
             Kind::Token => "tokens",

@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod change;
+pub mod change_record;
 pub mod encryption;
 pub mod error;
 pub mod freeze;
@@ -27,6 +28,7 @@ pub mod workload;
 
 pub use app::{App, AppSpec};
 pub use change::{Change, ChangeSpec};
+pub use change_record::{ChangeRecord, ChangeRecordSpec};
 pub use encryption::{Encryption, EncryptionSpec};
 pub use error::{FieldError, Invalid};
 pub use freeze::{Freeze, FreezeSpec};

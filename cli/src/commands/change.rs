@@ -1,4 +1,4 @@
-//! `weir change`: what a person wants of a change that runs or waits.
+//! `weir change`: what a person wants of a change that runs or waits, and what there is to know of it.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,8 @@ use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::target::Target;
 
+mod history;
+
 /// Arguments of `weir change`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -20,6 +22,8 @@ Examples:
   weir change resume to-b
   weir change rollback to-b --reason 'support reports slow checkouts'
   weir change approve to-b                the next batch, at level L2
+  weir change plan -f to-b.yaml           what would it do?
+  weir change report to-b -o md           all that it did, and why
 
 What it is doing: weir get changes, weir explain change/to-b, weir describe change/to-b")]
 pub struct Args {
@@ -43,6 +47,16 @@ enum Verb {
     Rollback(Which),
     /// Let the next batch begin (level L2).
     Approve(Approve),
+    /// Show what a change would do, before it is applied: batches and why, who waits, forecast, largest blast radius.
+    Plan(history::Plan),
+    /// The whole record: plans, batches, verdicts, steps, who and why.
+    Report(history::Report),
+    /// What the last planning changed.
+    Diff(history::Show),
+    /// How each batch was judged, with the evidence.
+    Verdict(history::Show),
+    /// Where it is, at which level, and what kept it from the next.
+    Status(history::Show),
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,6 +87,11 @@ pub async fn main(args: Args) -> Outcome {
         Verb::Rollback(which) => command(&which, "RollBack", "is to be rolled back").await,
         Verb::Retry(which) => retry(&which).await,
         Verb::Approve(approve) => approve_batch(&approve).await,
+        Verb::Plan(plan) => history::plan(&plan).await,
+        Verb::Report(report) => history::report(&report).await,
+        Verb::Diff(show) => history::show(&show, "diff").await,
+        Verb::Verdict(show) => history::show(&show, "verdict").await,
+        Verb::Status(show) => history::show(&show, "status").await,
     }
 }
 

@@ -82,6 +82,12 @@ fn own(kind: Kind) -> Vec<Column> {
             Column("REASON", false, |o, _| text(o, "/spec/reason")),
         ],
         Kind::Change => change(),
+        Kind::ChangeRecord => vec![
+            Column("CHANGE", false, |o, _| text(o, "/spec/change")),
+            Column("NUMBER", false, |o, _| text(o, "/spec/number")),
+            Column("AT", false, |o, now| time::clock(&o["spec"]["at"], now).into()),
+            Column("NOTE", false, |o, _| text(o, "/spec/step/notes/0/message")),
+        ],
         Kind::Release => vec![
             Column("COMPONENT", false, component),
             Column("VERSION", false, |o, _| text(o, "/spec/version")),

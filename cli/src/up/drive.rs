@@ -89,7 +89,7 @@ impl<'a> Drive<'a> {
         let text = match batch.phase {
             BatchPhase::Waiting => return,
             BatchPhase::Changing => {
-                format!("  {number}  {}: {}", count(batch.instances.len()), short_list(&batch.instances))
+                format!("  {number}  {}: {}", count(batch.size as usize), batch.why)
             }
             BatchPhase::Baking => format!("  {number}  all changed, now watched"),
             BatchPhase::Passed => format!("  {number}  {} {}", paint.green("√ passed:"), verdict(batch)),
@@ -137,16 +137,6 @@ fn count(instances: usize) -> String {
     if instances == 1 { "1 instance".to_owned() } else { format!("{instances} instances") }
 }
 
-/// A few names, and how many more.
-fn short_list(names: &[String]) -> String {
-    const SHOWN: usize = 4;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,12 +144,5 @@ mod tests {
     #[test]
     fn the_demos_changes_are_valid() {
         change("demo-1", "B").to_object().validate().unwrap();
-    }
-
-    #[test]
-    fn long_lists_are_cut() {
-        let names: Vec<String> = (1..=6).map(|n| n.to_string()).collect();
-        assert_eq!(short_list(&names), "1, 2, 3, 4 and 2 more");
-        assert_eq!(short_list(&names[..1]), "1");
     }
 }

@@ -11,7 +11,7 @@ use axum::{Router, middleware};
 use crate::error::ApiError;
 use crate::gate::{self, Access, Gate};
 use crate::shared::Shared;
-use crate::{inspect, records, resources};
+use crate::{changes, inspect, records, resources};
 
 /// How handlers get what is shared.
 pub(crate) type Handle = State<Arc<Shared>>;
@@ -33,6 +33,8 @@ pub(crate) enum Topic {
     Delete,
     /// Events or audit entries.
     Records,
+    /// A resource that is looked at and not stored.
+    Preview,
     /// Anything else, with a JSON or text answer.
     Plain,
 }
@@ -109,7 +111,7 @@ fn resource_endpoints() -> [Endpoint; 6] {
     ]
 }
 
-fn observed_endpoints() -> [Endpoint; 6] {
+fn observed_endpoints() -> [Endpoint; 8] {
     let read = |path, topic, operation, summary, handler| Endpoint {
         method: Method::GET,
         path,
@@ -143,6 +145,23 @@ fn observed_endpoints() -> [Endpoint; 6] {
             "Connected proxies: configuration sent, acknowledged, rejected; newest health",
             get(inspect::proxies),
         ),
+        read(
+            "/apis/weir.dev/v1/changes/{name}/report",
+            Plain,
+            "reportChange",
+            "The record of a change: plans, steps, verdicts with evidence, who and why; also in words",
+            get(changes::report),
+        ),
+        Endpoint {
+            method: Method::POST,
+            ..read(
+                "/apis/weir.dev/v1/plan",
+                Topic::Preview,
+                "planChange",
+                "What a change would do: batches, who waits, forecast, largest blast radius; writes nothing",
+                post(changes::plan),
+            )
+        },
         read("/apis/weir.dev/v1", Plain, "listKinds", "The kinds of resources", get(inspect::discovery)),
         read("/metrics", Plain, "metrics", "Metrics in Prometheus's text format", get(inspect::metrics)),
     ]

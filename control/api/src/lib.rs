@@ -9,6 +9,7 @@
 //!
 //! Nobody is let in without a token, but under an explicit option for loopback; tokens are kept as hashes ([`login`]).
 
+mod changes;
 mod endpoints;
 mod error;
 mod gate;
@@ -31,4 +32,4 @@ mod tests;
 pub use error::ApiError;
 pub use openapi::document;
 pub use serve::serve;
-pub use shared::{Api, Explain, Limits, MetricsSource, Options, Probe};
+pub use shared::{Api, ChangeDesk, Explain, Limits, MetricsSource, Options, Probe};

@@ -4,8 +4,8 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use weir_model::{
-    AppSpec, ChangeSpec, FreezeSpec, InstanceSpec, Kind, Metadata, ReleaseSpec, RouteSpec, Spec, TokenSpec, UnitSpec,
-    WorkloadSpec,
+    AppSpec, ChangeRecordSpec, ChangeSpec, FreezeSpec, InstanceSpec, Kind, Metadata, ReleaseSpec, RouteSpec, Spec,
+    TokenSpec, UnitSpec, WorkloadSpec,
 };
 
 use crate::endpoints::{self, Endpoint, Topic};
@@ -55,7 +55,8 @@ fn operation(endpoint: &Endpoint, kind: Option<Kind>) -> Value {
         "parameters": parameters(endpoint),
         "responses": responses(endpoint, kind),
     });
-    if let Some(body) = kind.and_then(|kind| request_body(endpoint.topic, kind)) {
+    let about = kind.or((endpoint.topic == Topic::Preview).then_some(Kind::Change));
+    if let Some(body) = about.and_then(|kind| request_body(endpoint.topic, kind)) {
         operation["requestBody"] = body;
     }
     if endpoint.access == Access::Open {
@@ -107,14 +108,14 @@ fn query_parameters(topic: Topic) -> &'static [(&'static str, &'static str, &'st
         Topic::Records => {
             &[("about", "string", "Only of this resource: KIND/NAME"), ("limit", "integer", "The newest so many")]
         }
-        Topic::Plain => &[],
+        Topic::Plain | Topic::Preview => &[],
     }
 }
 
 fn request_body(topic: Topic, kind: Kind) -> Option<Value> {
     let schema = reference(kind.name());
     match topic {
-        Topic::Create | Topic::Replace => {
+        Topic::Create | Topic::Replace | Topic::Preview => {
             let content = json!({"application/json": {"schema": schema}, "application/yaml": {"schema": schema}});
             Some(json!({"required": true, "content": content}))
         }
@@ -162,6 +163,7 @@ fn schemas() -> Map<String, Value> {
     resource::<WorkloadSpec>(&mut generator, &mut own);
     resource::<FreezeSpec>(&mut generator, &mut own);
     resource::<ChangeSpec>(&mut generator, &mut own);
+    resource::<ChangeRecordSpec>(&mut generator, &mut own);
     resource::<ReleaseSpec>(&mut generator, &mut own);
     resource::<TokenSpec>(&mut generator, &mut own);
     generator.subschema_for::<ErrorBody>();

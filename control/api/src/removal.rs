@@ -27,6 +27,7 @@ pub(crate) fn of(object: &Object, force: bool) -> Result<Removal> {
         Kind::Instance if !force => instance(object),
         Kind::Change => change(object),
         Kind::Encryption if !force => encryption(object),
+        Kind::ChangeRecord => Err(kept(object)),
         _ => Ok(Removal::Now),
     }
 }
@@ -68,6 +69,12 @@ fn encryption(object: &Object) -> Result<Removal> {
         encryption.status.effective_mode.name()
     );
     Err(ApiError::new(StatusCode::CONFLICT, "InEffect", advice))
+}
+
+/// The history of a change is as long as the change.
+fn kept(record: &Object) -> ApiError {
+    let key = record.key();
+    ApiError::new(StatusCode::CONFLICT, "Kept", format!("{key} goes with its change: delete that once it has ended"))
 }
 
 /// Refuses edits of a change that its course does not allow any more.

@@ -159,12 +159,16 @@ pub(crate) fn may_read(kind: Kind, login: &Login) -> Result<()> {
 }
 
 /// A body as the resource that the path speaks of, valid and without a status, which only controllers write.
-fn wanted(body: Value, kind: Kind, name: Option<&str>) -> Result<Object> {
+pub(crate) fn wanted(body: Value, kind: Kind, name: Option<&str>) -> Result<Object> {
     let mut body = body;
     if let Some(fields) = body.as_object_mut() {
         fields.shift_remove("status");
     }
     let object = parse::object(body)?;
+    if object.kind == Kind::ChangeRecord {
+        let message = "change records are written by the change engine only, once, and go with their change";
+        return Err(ApiError::field("kind", message));
+    }
     if object.kind != kind {
         return Err(ApiError::field("kind", format!("is {}, but the path speaks of {}", object.kind, kind.plural())));
     }

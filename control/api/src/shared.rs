@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use weir_model::{Kind, Object};
 use weir_store::SharedStore;
@@ -26,6 +27,15 @@ pub trait Explain: Send + Sync {
         observed: &Observed,
         now: Timestamp,
     ) -> weir_store::Result<String>;
+}
+
+/// Tells what a change would do and what one has done. The change engine supplies it.
+#[async_trait]
+pub trait ChangeDesk: Send + Sync {
+    /// The report of a stored change: `report`, and the same in words under `markdown`, `status`, `diff`, `verdict`.
+    async fn report(&self, change: &Object, store: &SharedStore) -> weir_store::Result<Value>;
+    /// The plan of a change that need not be stored: `plan`, and the same in words under `text`. Writes nothing.
+    async fn plan(&self, change: &Object, store: &SharedStore, now: Timestamp) -> weir_store::Result<Value>;
 }
 
 /// Looks whether a part of the control plane works.
@@ -78,6 +88,8 @@ impl Default for Limits {
 pub struct Options {
     /// Explanations by kind; other kinds are explained from their status and events.
     pub explain: BTreeMap<Kind, Arc<dyn Explain>>,
+    /// Plans and reports of changes; without it there are none.
+    pub changes: Option<Arc<dyn ChangeDesk>>,
     /// What `/readyz` asks.
     pub probes: Vec<Arc<dyn Probe>>,
     /// Further metrics.
@@ -94,6 +106,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             explain: BTreeMap::new(),
+            changes: None,
             probes: Vec::new(),
             metrics: Vec::new(),
             insecure_loopback: false,

@@ -9,6 +9,7 @@ use weir_model::freeze::Place;
 use weir_model::{App, Change, Freeze, FreezeSpec, Instance, InstanceSpec};
 use weir_store::{Store, typed};
 
+use crate::execute::with_names;
 use crate::windows::{Way, Windows};
 
 /// Entries of a list before "and so on".
@@ -56,6 +57,7 @@ pub fn explain(change: &Change, fleet: &Fleet<'_>, now: Timestamp) -> String {
 /// Those of the store.
 pub async fn explain_stored(store: &dyn Store, name: &str, now: Timestamp) -> weir_store::Result<Option<String>> {
     let Some(change) = typed::get::<ChangeSpec>(store, name).await? else { return Ok(None) };
+    let change = with_names(store, &change).await?;
     let instances = typed::list(store).await?.0;
     let apps = typed::list(store).await?.0;
     let freezes = typed::list(store).await?.0;

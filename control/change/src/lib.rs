@@ -3,7 +3,10 @@
 pub mod check;
 pub mod execute;
 pub mod explain;
+pub mod fleet;
 pub mod judge;
 pub mod plan;
+pub mod preview;
+pub mod report;
 pub mod windows;
 pub mod world;

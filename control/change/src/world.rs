@@ -1,16 +1,18 @@
 //! What planner, judge and executor know of the fleet: one [`Member`] per instance, read from the store's resources.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_model::change::Scope;
 use weir_model::freeze::Place;
-use weir_model::instance::{InstancePhase, ManagedBy};
-use weir_model::{App, AppSpec, Instance, Unit};
+use weir_model::instance::InstancePhase;
+use weir_model::{FreezeSpec, Instance};
 
 /// A name that many share: of an app, a unit, a version.
 pub type Name = Arc<str>;
+
+/// Names that are kept without a look at who needs them.
+const MIN_NAMES: usize = 10_000;
 
 /// An instance as a change sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,31 +105,34 @@ impl Member {
     }
 }
 
-/// Reads the fleet, in the order of names.
-pub fn members(instances: &[Instance], apps: &[App], units: &[Unit], scope: &Scope) -> Vec<Member> {
-    let known: HashMap<&str, &AppSpec> = apps.iter().map(|app| (app.name(), &app.spec)).collect();
-    // An app that nobody has described.
-    let unknown = AppSpec::default();
-    let canaries: HashMap<&str, bool> = units.iter().map(|unit| (unit.name(), unit.spec.canary)).collect();
-    let mut names = Names::default();
-    let mut read = |instance: &Instance| {
-        let app = known.get(instance.spec.app.as_str()).copied().unwrap_or(&unknown);
-        let canary = canaries.get(instance.spec.unit.as_str()).copied().unwrap_or(false);
-        member(instance, app, canary, scope, &mut names)
-    };
-    let mut members: Vec<Member> = instances.iter().map(&mut read).collect();
-    members.sort_by(|a, b| a.name.cmp(&b.name));
-    members
+/// Everything outside the change that its next step depends on.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// The fleet, by name.
+    pub members: Vec<Member>,
+    /// Protection windows.
+    pub freezes: Vec<FreezeSpec>,
+    /// There is a Release of what is wanted.
+    pub released: bool,
+    /// A change that this one has to wait for, since they share instances.
+    pub rival: Option<String>,
+    /// Workloads whose instances are all in scope and that make new instances with another version.
+    pub unsettled: Vec<String>,
 }
 
-/// Names that many share, each kept once.
+/// Names that many share, each kept once. Messages come and go, so those that nobody shares any more are dropped when
+/// there are many.
 #[derive(Debug, Default)]
-struct Names(HashSet<Name>);
+pub(crate) struct Names(HashSet<Name>, usize);
 
 impl Names {
-    fn shared(&mut self, name: &str) -> Name {
+    pub(crate) fn shared(&mut self, name: &str) -> Name {
         if let Some(known) = self.0.get(name) {
             return known.clone();
+        }
+        if self.0.len() >= self.1 {
+            self.0.retain(|name| Arc::strong_count(name) > 1);
+            self.1 = 2 * self.0.len().max(MIN_NAMES);
         }
         let name = Name::from(name);
         self.0.insert(name.clone());
@@ -135,34 +140,7 @@ impl Names {
     }
 }
 
-fn member(instance: &Instance, app: &AppSpec, canary: bool, scope: &Scope, names: &mut Names) -> Member {
-    let (spec, status) = (&instance.spec, &instance.status);
-    let state = state(instance);
-    let ours = spec.managed_by == ManagedBy::Weir && state != State::Leaving;
-    let wanted = if spec.proxy_version.is_empty() { &status.proxy_version } else { &spec.proxy_version };
-    Member {
-        name: instance.name().into(),
-        app: names.shared(&spec.app),
-        line: names.shared(&app.line),
-        unit: names.shared(&spec.unit),
-        zone: names.shared(&spec.zone),
-        stack: names.shared(&spec.stack),
-        group: names.shared(&spec.group),
-        tier: app.tier,
-        canary,
-        weight: u64::from(spec.weight),
-        in_scope: ours && scope.matches(spec, &instance.metadata.labels),
-        wanted: names.shared(wanted),
-        running: names.shared(&status.proxy_version),
-        state,
-        checked: status.self_check.as_ref().is_some_and(|check| check.passed),
-        message: names.shared(&status.message),
-        since: status.phase_since,
-        workload: spec.workload.as_deref().map(|workload| names.shared(workload)),
-    }
-}
-
-fn state(instance: &Instance) -> State {
+pub(crate) fn state(instance: &Instance) -> State {
     match instance.status.phase {
         _ if instance.spec.retire => State::Leaving,
         InstancePhase::Terminating => State::Leaving,

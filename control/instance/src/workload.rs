@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use weir_model::instance::{Instance, InstanceSpec, ManagedBy};
+use weir_model::instance::{BEFORE_CHANGE, Instance, InstanceSpec, ManagedBy};
 use weir_model::{Author, Change, ChangeSpec, Key, Kind, Object, Workload, WorkloadSpec};
 use weir_reconcile::{Context, Controller, Failure, Next};
 use weir_store::{Store, typed};
@@ -131,8 +131,8 @@ fn version(spec: &WorkloadSpec, instances: &[Instance], open: &[Change]) -> Stri
 /// What the instance is to run, or was before a change under way had touched it.
 fn before<'a>(instance: &'a Instance, open: &'a [Change]) -> &'a str {
     let wanted = &*instance.spec.proxy_version;
-    let mut touched = open.iter().filter(|change| change.spec.target() == wanted);
-    touched.find_map(|change| change.status.previous.get(instance.name())).map_or(wanted, String::as_str)
+    let touched = open.iter().any(|change| change.spec.target() == wanted);
+    instance.metadata.annotations.get(BEFORE_CHANGE).filter(|_| touched).map_or(wanted, String::as_str)
 }
 
 /// Changes that have not ended.
@@ -272,9 +272,14 @@ mod tests {
     #[test]
     fn new_instances_never_take_what_a_change_still_tries() {
         let spec = workload(3).spec;
-        let mut change = Change::new("to-c", ChangeSpec::proxy_upgrade("C"));
-        change.status.previous = [1, 2].map(|n| (instance_name(&workload(3), n), "B".to_owned())).into();
-        let open = [change];
+        let open = [Change::new("to-c", ChangeSpec::proxy_upgrade("C"))];
+        let member = |number: u32, version: &str| {
+            let mut member = member(number, version);
+            if (number, version) != (4, "C") {
+                member.metadata.annotations.insert(BEFORE_CHANGE.to_owned(), "B".to_owned());
+            }
+            member
+        };
         assert_eq!(version(&spec, &[member(1, "C"), member(2, "C"), member(3, "B")], &open), "B");
         assert_eq!(version(&spec, &[member(1, "C"), member(2, "C")], &open), "B", "all of them are on trial");
         assert_eq!(version(&spec, &[member(1, "C"), member(4, "C")], &open), "B", "one has it from elsewhere");

@@ -1,11 +1,12 @@
-//! Each domain's explanations.
+//! Each domain's explanations, and the change engine's plans and reports.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use weir_api::Explain;
+use serde_json::{Value, json};
+use weir_api::{ChangeDesk, Explain};
 use weir_model::{Encryption, Kind, Object};
 use weir_store::observed::Observed;
 use weir_store::{Error, Result, SharedStore};
@@ -15,6 +16,28 @@ pub(crate) fn domains() -> BTreeMap<Kind, Arc<dyn Explain>> {
     let change: Arc<dyn Explain> = Arc::new(Changes);
     let encryption: Arc<dyn Explain> = Arc::new(Encryptions);
     BTreeMap::from([(Kind::Change, change), (Kind::Encryption, encryption)])
+}
+
+/// Plans and reports of changes.
+pub(crate) fn desk() -> Arc<dyn ChangeDesk> {
+    Arc::new(Changes)
+}
+
+#[async_trait]
+impl ChangeDesk for Changes {
+    async fn report(&self, change: &Object, store: &SharedStore) -> Result<Value> {
+        let change = weir_model::Change::try_from(change.clone())?;
+        let report = weir_change::report::report(&**store, &change).await?;
+        let (markdown, status) = (report.markdown(), report.status_text());
+        let (diff, verdict) = (report.diff_text(), report.verdict_text());
+        Ok(json!({"report": report, "markdown": markdown, "status": status, "diff": diff, "verdict": verdict}))
+    }
+
+    async fn plan(&self, change: &Object, store: &SharedStore, now: Timestamp) -> Result<Value> {
+        let change = weir_model::Change::try_from(change.clone())?;
+        let preview = weir_change::preview::preview(&**store, &change, now).await?;
+        Ok(json!({"text": preview.text(), "plan": preview}))
+    }
 }
 
 /// In the words of the change engine.

@@ -108,6 +108,7 @@ impl Server {
         self.instances = instances;
         let options = weir_api::Options {
             explain: explain::domains(),
+            changes: Some(explain::desk()),
             probes: probe::all(base, &loops),
             metrics: vec![controllers::metrics(loops)],
             insecure_loopback: config.insecure_loopback,

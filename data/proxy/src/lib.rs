@@ -21,7 +21,6 @@ mod options;
 mod phases;
 mod proxy;
 mod readiness;
-mod rpc;
 mod serve;
 mod snapshot;
 mod stats;

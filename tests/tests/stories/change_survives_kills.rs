@@ -117,7 +117,7 @@ impl Mesh {
         let change = self.change_with_kills(seed, target);
         let (ended, count) = if target == "C" { ("RolledBack", 1) } else { ("Succeeded", self.instances) };
         assert_eq!(change["status"]["phase"], ended, "seed {seed}: {change:#}");
-        assert_eq!(touched(&change).len(), count, "seed {seed}: {change:#}");
+        assert_eq!(self.let_go(&format!("round-{seed}")).len(), count, "seed {seed}: {change:#}");
         self.current = if target == "C" { self.current } else { target };
         let versions = self.versions();
         assert!(versions.values().all(|version| version == self.current), "seed {seed}: {versions:?}");
@@ -152,7 +152,7 @@ impl Mesh {
             let instances = list(&self.weir, "instances");
             // Read after the instances: what was written to them was recorded before.
             let change = get(&self.weir, &format!("changes/{name}"));
-            law.watch(&instances, &change);
+            law.watch(&instances, &change, &self.let_go(name));
             let phase = change["status"]["phase"].as_str().unwrap_or("Pending");
             if matches!(phase, "Succeeded" | "RolledBack" | "Aborted" | "Blocked") {
                 return Some(change);
@@ -162,6 +162,15 @@ impl Mesh {
             }
             thread::sleep(PERIOD);
         }
+    }
+
+    /// Instances that the change's records say it has let go.
+    fn let_go(&self, name: &str) -> BTreeSet<String> {
+        let records = list(&self.weir, &format!("changerecords?limit=1000&labelSelector=weir.dev/change={name}"));
+        assert!(records.len() < 1000, "a page is all that is read");
+        let facts = records.iter().filter_map(|r| r["spec"]["facts"].as_array()).flatten();
+        let forward = facts.filter_map(|f| f.get("letGo")).filter(|f| f["batch"] != 0);
+        forward.flat_map(|f| f["instances"].as_array().cloned().unwrap_or_default()).map(|n| text(&n)).collect()
     }
 
     fn versions(&self) -> BTreeMap<String, String> {
@@ -178,8 +187,7 @@ struct Law {
 }
 
 impl Law {
-    fn watch(&mut self, instances: &[Value], change: &Value) {
-        let started = touched(change);
+    fn watch(&mut self, instances: &[Value], change: &Value, started: &BTreeSet<String>) {
         let mut out: BTreeMap<(String, String), usize> = BTreeMap::new();
         for instance in instances {
             let (name, version) = (text(&instance["metadata"]["name"]), text(&instance["spec"]["proxyVersion"]));
@@ -204,13 +212,6 @@ fn one_batch_at_a_time(change: &Value) {
     let begun: Vec<&Value> = batches.iter().filter(|b| b["phase"] != "Waiting").collect();
     let earlier = begun.len().saturating_sub(1);
     assert!(begun[..earlier].iter().all(|b| b["phase"] == "Passed"), "a batch began before its time: {change:#}");
-}
-
-/// Instances that the change says it has let go.
-fn touched(change: &Value) -> BTreeSet<String> {
-    let batches = change["status"]["batches"].as_array().cloned().unwrap_or_default();
-    let started = batches.iter().filter_map(|b| b["started"].as_object());
-    started.flat_map(|names| names.keys().cloned()).collect()
 }
 
 /// `weir-demo load`, which writes what it has counted each second.

@@ -1,6 +1,7 @@
 //! Writes what the recorded status says, and nothing else.
 
 use weir_model::change::{Batch, BatchPhase, ChangePhase};
+use weir_model::instance::BEFORE_CHANGE;
 use weir_model::{Author, Change, InstanceSpec, WorkloadSpec};
 use weir_store::{Error, Result, Store, typed};
 
@@ -84,7 +85,8 @@ async fn write_instance(store: &dyn Store, write: &Write) -> Result<()> {
         if !write.from.contains(&instance.spec.proxy_version) {
             return Ok(());
         }
-        instance.spec.proxy_version.clone_from(&write.to);
+        let before = std::mem::replace(&mut instance.spec.proxy_version, write.to.clone());
+        instance.metadata.annotations.insert(BEFORE_CHANGE.to_owned(), before);
         match typed::update(store, &instance, &author).await {
             Err(Error::Conflict { .. }) => {}
             Err(Error::NotFound(_)) => return Ok(()),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::change::{Batch, BatchPhase, BlockReason, Budget, ChangePhase, Level, Outcome, Verdict};
@@ -49,17 +50,17 @@ impl<'a> Walk<'a> {
     /// Lets go of instances that vanished or that somebody else has changed; puts back those that fell ill before
     /// their turn.
     fn part_with_strangers(&mut self, index: usize) {
-        for name in self.batch(index).instances.clone() {
+        for name in self.batch(index).instances.iter().cloned().collect::<Vec<String>>() {
             if self.status.left.contains_key(&name) {
                 continue;
             }
             match self.parting(index, &name) {
                 Some(Parting::Left(why)) => {
                     self.note("InstanceLeft", format!("{name} left the change: {why}"), true);
-                    self.status.left.insert(name, why);
+                    Arc::make_mut(&mut self.status.left).insert(name, why);
                 }
                 Some(Parting::Later(why)) => {
-                    self.batch_mut(index).instances.retain(|n| *n != name);
+                    Arc::make_mut(&mut self.batch_mut(index).instances).retain(|n| *n != name);
                     self.note("InstanceDeferred", format!("{name} is deferred: {why}"), true);
                 }
                 None => {}
@@ -91,7 +92,9 @@ impl<'a> Walk<'a> {
         let batch = self.batch(index);
         let names: Vec<String> =
             batch.started.keys().filter(|n| !batch.done.contains_key(*n)).filter(back).cloned().collect();
-        self.batch_mut(index).done.extend(names.into_iter().map(|name| (name, now)));
+        if !names.is_empty() {
+            Arc::make_mut(&mut self.batch_mut(index).done).extend(names.into_iter().map(|name| (name, now)));
+        }
     }
 
     /// Notes those that were back and do not serve any more. Time in which nobody looked does not count against them:
@@ -104,8 +107,10 @@ impl<'a> Walk<'a> {
         let serves = |name: &str| self.by_name.get(name).is_none_or(|m| m.serves(target));
         let lost = batch.done.keys().filter(|name| !serves(name));
         let since = |name: &String| batch.lost.get(name).copied().filter(|_| !away).unwrap_or(now);
-        let lost = lost.map(|name| (name.clone(), since(name))).collect();
-        self.batch_mut(index).lost = lost;
+        let lost: BTreeMap<String, Timestamp> = lost.map(|name| (name.clone(), since(name))).collect();
+        if lost != *batch.lost {
+            self.batch_mut(index).lost = Arc::new(lost);
+        }
     }
 
     /// Static health that is lost for good: one that failed, did not come back in its time, or came back and died.
@@ -152,7 +157,8 @@ impl<'a> Walk<'a> {
             Ok(names) => {
                 let now = self.now;
                 self.status.waiting_since = None;
-                self.batch_mut(index).started.extend(names.into_iter().map(|name| (name.to_string(), now)));
+                let started = Arc::make_mut(&mut self.batch_mut(index).started);
+                started.extend(names.into_iter().map(|name| (name.to_string(), now)));
             }
             Err(findings) => self.unsafe_plan(&findings),
         }

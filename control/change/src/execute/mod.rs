@@ -1,42 +1,64 @@
 //! Carries a change out: observe, decide, record, act, and again.
 //!
-//! Each reconcile reads the world ([`load`]), decides with a pure function what the Change's status is to be ([`step`]),
-//! writes that status, and only then writes instances ([`act`]). What is written to instances follows from the
+//! Each reconcile reads the world ([`crate::fleet`]), decides with a pure function what the Change's status is to be
+//! ([`step`]), writes that down ([`record`]), and only then writes instances ([`act`]). What is written to instances follows from the
 //! *recorded* status alone: those let go (`started`) whose spec does not say so yet. So whichever instruction the process
 //! dies at, the next reconcile finds either an intention that was recorded and not carried out, which it carries out, or
-//! one that was never recorded, which it decides anew. Nothing is remembered in between.
+//! one that was never recorded, which it decides anew. What is remembered in between ([`Memory`]) is a cache.
 //!
 //! The change engine writes desired versions, the instance controller realises them, the proxies report: the three meet
 //! in the store only.
 
 mod act;
 mod batch;
-mod load;
+mod forecast;
+mod record;
 mod rollback;
 #[cfg(test)]
 mod sim;
 mod step;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use weir_model::{Change, Key, Kind, Object};
+use weir_model::{Key, Kind, Object};
 use weir_reconcile::{Context, Controller, Failure, Next};
 use weir_store::observed::Observed;
-use weir_store::{Event, EventType, Store, typed};
+use weir_store::{Store, typed};
 
-pub use load::{World, load};
-pub use step::{Note, Step, step};
+use crate::fleet::Fleet;
+pub use crate::world::World;
+pub use record::{records, with_names};
+pub use step::{Step, step};
+pub use weir_model::change_record::Note;
+
+use record::Ledger;
 
 /// Source of events and author of writes.
 pub const SOURCE: &str = "controller/change";
 
+/// What the engine remembers between reconciles. All of it is a cache: an empty one costs reading the store.
+#[derive(Debug, Default)]
+pub struct Memory {
+    fleet: tokio::sync::Mutex<Fleet>,
+    ledgers: Mutex<HashMap<String, Ledger>>,
+    /// Uids of changes that have ended and whose events are all told.
+    told: Mutex<HashSet<String>>,
+}
+
+impl Memory {
+    fn ledgers(&self) -> MutexGuard<'_, HashMap<String, Ledger>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Carries changes out.
 pub struct ChangeController {
     observed: Arc<Observed>,
+    memory: Memory,
     /// Changes that have not ended, to be woken when the fleet moves. A cache: losing it costs a second.
     active: Mutex<BTreeSet<Key>>,
 }
@@ -44,10 +66,10 @@ pub struct ChangeController {
 impl ChangeController {
     /// A controller that judges by what is `observed`.
     pub fn new(observed: Arc<Observed>) -> ChangeController {
-        ChangeController { observed, active: Mutex::default() }
+        ChangeController { observed, memory: Memory::default(), active: Mutex::default() }
     }
 
-    fn active(&self) -> std::sync::MutexGuard<'_, BTreeSet<Key>> {
+    fn active(&self) -> MutexGuard<'_, BTreeSet<Key>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +100,7 @@ impl Controller for ChangeController {
     }
 
     async fn reconcile(&self, key: &Key, context: &Context) -> Result<Next, Failure> {
-        let next = reconcile(context.store.as_ref(), &self.observed, &key.name, context.now()).await?;
+        let next = reconcile(context.store.as_ref(), &self.memory, &self.observed, &key.name, context.now()).await?;
         self.note_active(key, next.is_some());
         Ok(next.map_or(Next::OnChange, Next::After))
     }
@@ -90,39 +112,49 @@ impl Controller for ChangeController {
 /// Those of the store.
 pub async fn reconcile(
     store: &dyn Store,
+    memory: &Memory,
     observed: &Observed,
     name: &str,
     now: Timestamp,
 ) -> weir_store::Result<Option<Duration>> {
-    let Some(change) = typed::get::<weir_model::ChangeSpec>(store, name).await? else { return Ok(None) };
-    if change.status.phase.ended() {
+    let known = memory.ledgers().remove(name);
+    let Some(stored) = typed::get::<weir_model::ChangeSpec>(store, name).await? else {
+        record::forget(store, name).await?;
         return Ok(None);
+    };
+    if stored.status.phase.ended() {
+        return end(store, memory, &stored).await.map(|()| None);
     }
-    let world = load(store, &change).await?;
-    let decided = step(&change, &world, &observed.telemetry, now);
-    let recorded = record(store, &change, &decided, now).await?;
+    let opened = record::open(store, &stored, known).await?;
+    if opened.behind.is_some() {
+        let ledger = record::make_up(store, &stored, opened).await?;
+        memory.ledgers().insert(name.to_owned(), ledger);
+        return Ok(Some(Duration::ZERO));
+    }
+    let world = look(store, memory, &opened.change).await?;
+    let decided = step(&opened.change, &world, &observed.telemetry, now);
+    let (recorded, ledger) = record::write(store, &stored, opened, &decided, now).await?;
     act::carry_out(store, &recorded, &world, &decided.settle).await?;
-    Ok((!recorded.status.phase.ended()).then_some(decided.again))
+    let goes_on = !recorded.status.phase.ended();
+    if goes_on {
+        memory.ledgers().insert(name.to_owned(), ledger);
+    }
+    Ok(goes_on.then_some(decided.again))
 }
 
-/// Writes the status, then says what happened.
-async fn record(store: &dyn Store, change: &Change, decided: &Step, now: Timestamp) -> weir_store::Result<Change> {
-    let mut next = change.clone();
-    next.status = decided.status.clone();
-    let recorded = if next.status == change.status { next } else { typed::update_status(store, &next).await? };
-    for note in &decided.notes {
-        store.append_event(event(change, note, now)).await?;
+/// Once per process and change: what its last step has to say is said.
+async fn end(store: &dyn Store, memory: &Memory, change: &weir_model::Change) -> weir_store::Result<()> {
+    let lock = || memory.told.lock().unwrap_or_else(PoisonError::into_inner);
+    if lock().contains(&change.metadata.uid) {
+        return Ok(());
     }
-    Ok(recorded)
+    record::tell_the_end(store, change).await?;
+    lock().insert(change.metadata.uid.clone());
+    Ok(())
 }
 
-fn event(change: &Change, note: &Note, now: Timestamp) -> Event {
-    Event {
-        time: now,
-        about: change.key(),
-        r#type: if note.warning { EventType::Warning } else { EventType::Normal },
-        reason: note.reason.to_owned(),
-        message: note.message.clone(),
-        source: SOURCE.to_owned(),
-    }
+async fn look(store: &dyn Store, memory: &Memory, change: &weir_model::Change) -> weir_store::Result<World> {
+    let mut fleet = memory.fleet.lock().await;
+    fleet.refresh(store).await?;
+    Ok(fleet.world(change))
 }

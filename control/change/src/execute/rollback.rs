@@ -7,6 +7,7 @@
 //! so, and neither does a pause: what did harm is to go. A person stops a roll-back by aborting the change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase};
@@ -34,7 +35,7 @@ impl Walk<'_> {
         for name in batch.instances.iter().filter(|n| !batch.done.contains_key(*n)) {
             if let Some(why) = self.parted(name) {
                 self.note("InstanceLeft", format!("{name} left the change: {why}"), true);
-                self.status.left.insert(name.clone(), why);
+                Arc::make_mut(&mut self.status.left).insert(name.clone(), why);
             }
         }
     }
@@ -53,13 +54,13 @@ impl Walk<'_> {
 
     /// Notes those that serve their previous version, also those that never left it.
     fn welcome_returned(&mut self, batch: &mut Batch) {
-        for name in &batch.instances {
+        for name in batch.instances.clone().iter() {
             let previous = self.status.previous.get(name);
             let member = self.by_name.get(name.as_str());
             let returned = previous.is_some_and(|p| member.is_some_and(|m| m.serves(p)));
             if returned && !batch.done.contains_key(name) {
-                batch.started.entry(name.clone()).or_insert(self.now);
-                batch.done.insert(name.clone(), self.now);
+                Arc::make_mut(&mut batch.started).entry(name.clone()).or_insert(self.now);
+                Arc::make_mut(&mut batch.done).insert(name.clone(), self.now);
             }
         }
     }
@@ -89,7 +90,10 @@ impl Walk<'_> {
     fn return_more(&mut self, names: Vec<Name>, stuck: &BTreeMap<String, String>) {
         let now = self.now;
         let Some(rollback) = &mut self.status.rollback else { return };
-        rollback.batch.started.extend(names.into_iter().map(|name| (name.to_string(), now)));
+        if !names.is_empty() {
+            let started = Arc::make_mut(&mut rollback.batch.started);
+            started.extend(names.into_iter().map(|name| (name.to_string(), now)));
+        }
         let left: BTreeSet<&String> = self.status.left.keys().collect();
         let ours = || rollback.batch.instances.iter().filter(|n| !left.contains(n));
         let (total, done) = (ours().count(), ours().filter(|n| rollback.batch.done.contains_key(*n)).count());

@@ -1,6 +1,7 @@
 //! The next step of a change: its status after it, and what to say about it. Pure.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,28 +9,17 @@ use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, ChangeStat
 use weir_model::{Change, FreezeSpec};
 use weir_store::observed::Telemetry;
 
-use super::World;
+use super::forecast::waiting;
+use super::{Note, World};
 use crate::check::{Finding, check};
 use crate::plan::{self, Input, Past, Plan, Planned, Wait};
+use crate::preview::ASSUMED_PACE_SECONDS;
 use crate::world::{Member, Name};
 
 /// Between two looks while something moves or is watched.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks while a person or a window is waited for; changes in the store wake it earlier.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long one instance takes to change, until batches have shown it (seconds).
-const ASSUMED_PACE_SECONDS: u64 = 15;
-
-/// Something that happened, for the events of the change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// One word for programs.
-    pub reason: &'static str,
-    /// A sentence for people.
-    pub message: String,
-    /// It calls for attention.
-    pub warning: bool,
-}
 
 /// What a step leads to.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,9 +77,9 @@ impl<'a> Walk<'a> {
     }
 
     /// Says what happens, in the status and in an event.
-    pub fn note(&mut self, reason: &'static str, message: String, warning: bool) {
+    pub fn note(&mut self, reason: &str, message: String, warning: bool) {
         self.status.message.clone_from(&message);
-        self.notes.push(Note { reason, message, warning });
+        self.notes.push(Note { reason: reason.to_owned(), message, warning });
     }
 
     /// Says why it waits, in the status only.
@@ -98,7 +88,7 @@ impl<'a> Walk<'a> {
         self.again = again;
     }
 
-    pub fn end(&mut self, phase: ChangePhase, reason: &'static str, message: String) {
+    pub fn end(&mut self, phase: ChangePhase, reason: &str, message: String) {
         self.status.phase = phase;
         self.status.finished_at = Some(self.now);
         self.status.batches.retain(|b| b.phase != BatchPhase::Waiting);
@@ -160,7 +150,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What blocked is judged anew.
-    fn unblock(&mut self, reason: &'static str, message: String) {
+    fn unblock(&mut self, reason: &str, message: String) {
         self.status.blocked = None;
         self.status.waiting_since = None;
         let back = self.status.rollback.is_some();
@@ -282,17 +272,6 @@ impl<'a> Walk<'a> {
         mean.map_or(ASSUMED_PACE_SECONDS, |seconds| u64::try_from(seconds).unwrap_or(1).max(1))
     }
 
-    /// Shows the batches to come; keeps what is shown while the same instances are in them.
-    fn forecast(&mut self, plan: &Plan) {
-        let shown = self.status.batches.iter().filter(|b| b.phase == BatchPhase::Waiting).map(|b| &b.instances);
-        if same(shown, plan.batches.iter().map(|b| &b.instances)) {
-            return;
-        }
-        self.status.batches.retain(|b| b.phase != BatchPhase::Waiting);
-        let first = self.status.batches.len() as u32 + 1;
-        self.status.batches.extend((first..).zip(&plan.batches).map(|(number, planned)| waiting(number, planned)));
-    }
-
     fn begin_if_approved(&mut self, planned: &Planned) {
         let Some(index) = self.status.batches.iter().position(|b| b.phase == BatchPhase::Waiting) else { return };
         let number = self.status.batches[index].number;
@@ -307,9 +286,10 @@ impl<'a> Walk<'a> {
         self.status.phase = ChangePhase::Running;
         self.status.started_at.get_or_insert(self.now);
         self.status.waiting_since = None;
+        let previous = Arc::make_mut(&mut self.status.previous);
         for name in &planned.instances {
             let Some(member) = self.by_name.get(&**name) else { continue };
-            self.status.previous.entry(name.to_string()).or_insert_with(|| member.wanted.to_string());
+            previous.entry(name.to_string()).or_insert_with(|| member.wanted.to_string());
         }
         let batch = &mut self.status.batches[index];
         *batch = Batch { phase: BatchPhase::Changing, started_at: Some(self.now), ..waiting(batch.number, planned) };
@@ -336,7 +316,7 @@ impl<'a> Walk<'a> {
     pub fn left_words(&self) -> String {
         match self.status.left.len() {
             0 => String::new(),
-            n => format!("; {n} left the change on the way, see status.left"),
+            n => format!("; {n} left the change on the way, weir change report tells which"),
         }
     }
 
@@ -384,7 +364,8 @@ impl<'a> Walk<'a> {
         self.note("RollingBack", format!("{} instances roll back: {reason}", names.len()), true);
         let batch = Batch {
             number: 1,
-            instances: names,
+            size: names.len() as u32,
+            instances: Arc::new(names),
             why,
             phase: BatchPhase::Changing,
             started_at: Some(self.now),
@@ -415,24 +396,7 @@ impl<'a> Walk<'a> {
         (progress.total, progress.done, progress.in_flight) = (total as u32, done as u32, in_flight as u32);
         progress.batch = current.map_or(0, |b| b.number);
         progress.batches = self.status.batches.len() as u32;
-    }
-}
-
-/// True if both are batches of the same instances.
-fn same<'p>(shown: impl Iterator<Item = &'p Vec<String>>, plan: impl Iterator<Item = &'p Vec<Name>>) -> bool {
-    let plain = |batch: &'p Vec<Name>| batch.iter().map(|name| &**name).collect::<Vec<&str>>();
-    shown.map(|batch| batch.iter().map(String::as_str).collect::<Vec<&str>>()).eq(plan.map(plain))
-}
-
-fn waiting(number: u32, planned: &Planned) -> Batch {
-    Batch {
-        number,
-        rung: planned.rung as u32,
-        instances: planned.instances.iter().map(ToString::to_string).collect(),
-        why: planned.why.clone(),
-        forecast_start: Some(planned.start),
-        forecast_end: Some(planned.end),
-        ..Batch::default()
+        self.status.left_count = self.status.left.len() as u32;
     }
 }
 
@@ -442,6 +406,7 @@ fn begin_anew(batch: &mut Batch, now: Timestamp) {
     batch.verdict = None;
     batch.finished_at = None;
     batch.baking_since = None;
-    batch.lost.clear();
-    batch.started.values_mut().chain(batch.done.values_mut()).for_each(|at| *at = now);
+    batch.lost = Arc::default();
+    let times = Arc::make_mut(&mut batch.started).values_mut().chain(Arc::make_mut(&mut batch.done).values_mut());
+    times.for_each(|at| *at = now);
 }

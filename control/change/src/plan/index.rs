@@ -3,7 +3,6 @@
 //! Numbers are given in the order of names, so that a plan doesn't depend on the order in which the fleet was read.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
 
 use weir_model::freeze;
 
@@ -68,33 +67,42 @@ impl<'a> Index<'a> {
         let apps = Ranks::of(input.members, |m| &m.app);
         let units = Ranks::of(input.members, |m| &m.unit);
         let zones = Ranks::of(input.members, |m| &m.zone);
-        let stacks = Ranks::of(input.members, |m| &m.stack);
-        let (mut places, mut cells, mut strata) = (Numbers::default(), Numbers::default(), Numbers::default());
-        let mut spots = Vec::with_capacity(input.members.len());
-        for member in in_order(input.members, [&apps, &units, &zones]) {
-            let (app, unit) = (apps.rank(&member.app), units.rank(&member.unit));
-            let place = places.number((app, unit));
-            spots.push(Spot {
-                member,
-                app,
-                unit,
-                place,
-                cell: cells.number((place, zones.rank(&member.zone))),
-                stratum: strata.number((stacks.rank(&member.stack), unit, member.tier)),
-                standing: standing(input, member),
-            });
+        let mut strata = Strata::default();
+        let mut spots: Vec<Spot> = Vec::with_capacity(input.members.len());
+        let (mut place, mut cell, mut before) = (0, 0, None);
+        for ([app, unit, zone], member) in in_order(input.members, [&apps, &units, &zones]) {
+            // In this order, what belongs together comes together.
+            let same_place = before.is_none_or(|(a, u, _)| (a, u) == (app, unit));
+            let same_cell = before.is_none_or(|(_, _, z)| same_place && z == zone);
+            place += u32::from(!same_place);
+            cell += u32::from(!same_cell);
+            before = Some((app, unit, zone));
+            let stratum = strata.number(member, unit);
+            spots.push(Spot { member, app, unit, place, cell, stratum, standing: standing(input, member) });
         }
-        let (apps, units, strata) = (apps.0.len(), units.0.len(), strata.0.len());
-        Index { places: sizes(&spots, places.0.len()), spots, apps, units, strata }
+        let places = spots.last().map_or(0, |s| s.place as usize + 1);
+        let (apps, units, strata) = (apps.0.len(), units.0.len(), strata.known.len());
+        Index { places: sizes(&spots, places), spots, apps, units, strata }
     }
 }
 
-/// By app, unit, zone, name.
-fn in_order<'a>(members: &'a [Member], [apps, units, zones]: [&Ranks<'a>; 3]) -> Vec<&'a Member> {
+/// By app, unit, zone, name, with the ranks of the first three.
+fn in_order<'a>(members: &'a [Member], [apps, units, zones]: [&Ranks<'a>; 3]) -> Vec<([u32; 3], &'a Member)> {
+    let mut last = ("", None);
+    let mut app_of = |m: &'a Member| {
+        if last.1.is_none() || *last.0 != *m.app {
+            last = (&*m.app, Some(apps.rank(&m.app)));
+        }
+        last.1.unwrap_or_default()
+    };
     let mut keyed: Vec<([u32; 3], &Member)> =
-        members.iter().map(|m| ([apps.rank(&m.app), units.rank(&m.unit), zones.rank(&m.zone)], m)).collect();
-    keyed.sort_unstable_by(|(a, m), (b, n)| a.cmp(b).then_with(|| m.name.cmp(&n.name)));
-    keyed.into_iter().map(|(_, member)| member).collect()
+        members.iter().map(|m| ([app_of(m), units.rank(&m.unit), zones.rank(&m.zone)], m)).collect();
+    // A fleet is read in the order of names as a rule; a stable sort keeps it.
+    if !members.is_sorted_by(|a, b| a.name <= b.name) {
+        keyed.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+    }
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed
 }
 
 fn sizes<'a>(spots: &[Spot<'a>], places: usize) -> Vec<Place<'a>> {
@@ -132,7 +140,14 @@ struct Ranks<'a>(HashMap<&'a str, u32>);
 
 impl<'a> Ranks<'a> {
     fn of(members: &'a [Member], name: impl Fn(&'a Member) -> &'a str) -> Ranks<'a> {
-        let distinct: HashSet<&str> = members.iter().map(name).collect();
+        let mut distinct: HashSet<&str> = HashSet::new();
+        let mut last = None;
+        for name in members.iter().map(name) {
+            if last != Some(name) {
+                distinct.insert(name);
+                last = Some(name);
+            }
+        }
         let mut sorted: Vec<&str> = distinct.into_iter().collect();
         sorted.sort_unstable();
         Ranks(sorted.into_iter().zip(0..).collect())
@@ -143,18 +158,22 @@ impl<'a> Ranks<'a> {
     }
 }
 
-/// Numbers in the order of first appearance.
-struct Numbers<K>(HashMap<K, u32>);
-
-impl<K> Default for Numbers<K> {
-    fn default() -> Self {
-        Numbers(HashMap::new())
-    }
+/// Strata, numbered in the order of first appearance.
+#[derive(Default)]
+struct Strata<'a> {
+    known: HashMap<(&'a str, u32, u8), u32>,
+    last: Option<((&'a str, u32, u8), u32)>,
 }
 
-impl<K: Eq + Hash> Numbers<K> {
-    fn number(&mut self, key: K) -> u32 {
-        let next = self.0.len() as u32;
-        *self.0.entry(key).or_insert(next)
+impl<'a> Strata<'a> {
+    fn number(&mut self, member: &'a Member, unit: u32) -> u32 {
+        let key = (&*member.stack, unit, member.tier);
+        if let Some((_, number)) = self.last.filter(|(last, _)| *last == key) {
+            return number;
+        }
+        let next = self.known.len() as u32;
+        let number = *self.known.entry(key).or_insert(next);
+        self.last = Some((key, number));
+        number
     }
 }

@@ -213,8 +213,6 @@ fn protocol(spec: &InstanceSpec) -> &'static str {
         Http1 => "http1",
         Http2 => "http2",
         Grpc => "grpc",
-        Bolt => "bolt",
-        Dubbo => "dubbo",
         Tcp => "tcp",
     }
 }

@@ -23,7 +23,6 @@ use weir_client::{Token, TokenError};
 
 use crate::selfcheck::{self, Expectations};
 use crate::{DrainOptions, DrainReport, Proxy, Readiness};
-use applier::Observed;
 pub use flags::{ControlFlags, Upstream};
 use windows::Windows;
 
@@ -57,8 +56,7 @@ pub async fn run(
     let token = Token::load(flags.token_file.clone(), &flags.token_env)?;
     selfcheck::raise_descriptor_limit();
     let grace = if inherited.is_empty() { OWN_SOCKET_GRACE } else { Duration::ZERO };
-    let (sink, Observed { checks, tls }) =
-        applier::spawn(proxy.clone(), expectations(&flags, inherited), flags.log_requests);
+    let (sink, checks) = applier::spawn(proxy.clone(), expectations(&flags, inherited), flags.log_requests);
     let (status, statuses) = watch::channel(XdsStatus::default());
     let options = XdsOptions {
         address: identity.address.clone(),
@@ -66,11 +64,9 @@ pub async fn run(
         node: identity.node(),
         is_sotw: flags.xds_sotw,
     };
-    let address = identity.address.clone();
     let following = tokio::spawn(xds::run(options, sink, status));
     let showing = tokio::spawn(show_waiting(proxy.clone(), identity.address.clone(), statuses, checks.clone()));
-    let registration =
-        tokio::spawn(register(proxy.clone(), identity, RegistrationOptions { address, token, tls }, checks));
+    let registration = tokio::spawn(register(proxy.clone(), identity, token, checks));
     let mut stop = pin!(stop);
     let asked = tokio::select! {
         () = &mut stop => false,
@@ -160,7 +156,7 @@ fn waiting(address: &str, status: &XdsStatus) -> String {
 async fn register(
     proxy: Proxy,
     identity: Identity,
-    options: RegistrationOptions,
+    token: Token,
     mut checks: watch::Receiver<Option<SelfCheck>>,
 ) -> Registration {
     let first = loop {
@@ -172,6 +168,7 @@ async fn register(
         }
     };
     let (sender, hellos) = watch::channel(identity.hello(first));
+    let options = RegistrationOptions { address: identity.address.clone(), token };
     let mut windows = Windows::begin(proxy);
     let registration = Registration::spawn(options, hellos, move || windows.next());
     tokio::spawn(async move {
@@ -232,7 +229,6 @@ impl Identity {
             application: (flags.app_port != 0).then(|| SocketAddr::new(flags.app_address, flags.app_port)),
             upstreams: flags.upstreams.iter().map(|upstream| (upstream.app.clone(), upstream.listen)).collect(),
             version: self.release.clone(),
-            tls: true,
         }
     }
 
@@ -260,7 +256,7 @@ impl Identity {
             self_check: Some(self_check),
             labels: flags.labels.iter().cloned().collect(),
             supervisor: flags.supervisor.clone(),
-            tls_capable: true,
+            tls_capable: false,
             tls: None,
         }
     }

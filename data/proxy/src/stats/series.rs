@@ -17,20 +17,10 @@ pub(crate) struct SeriesKey {
     pub(crate) cluster: Arc<str>,
 }
 
-/// Labels of a series of RPCs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RpcKey {
-    pub(crate) listener: Arc<str>,
-    pub(crate) direction: &'static str,
-    pub(crate) protocol: &'static str,
-    pub(crate) service: Arc<str>,
-    pub(crate) method: Arc<str>,
-}
-
-/// Requests with the same labels.
+/// Requests of one listener, route and cluster.
 #[derive(Debug)]
-pub(crate) struct Series<K = SeriesKey> {
-    pub(crate) key: K,
+pub(crate) struct Series {
+    pub(crate) key: SeriesKey,
     by_class: [Counter; CLASSES.len()],
     pub(crate) latency: Histogram,
 }
@@ -38,8 +28,8 @@ pub(crate) struct Series<K = SeriesKey> {
 /// Values of the `code_class` label; what is no status at all is the first.
 pub(crate) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-impl<K> Series<K> {
-    pub(crate) fn new(key: K) -> Self {
+impl Series {
+    pub(crate) fn new(key: SeriesKey) -> Self {
         Series { key, by_class: Default::default(), latency: Histogram::default() }
     }
 

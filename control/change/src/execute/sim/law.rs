@@ -8,6 +8,7 @@ use weir_model::{Change, ChangeSpec, Kind};
 use weir_store::{ListQuery, MemoryStore, Store, typed};
 
 use super::now;
+use crate::execute::record::Log;
 
 #[derive(Debug, Default)]
 pub struct Law {
@@ -20,6 +21,7 @@ pub struct Law {
     seen: u64,
     /// Batches, by number, that have been seen to begin.
     begun: BTreeMap<u32, BTreeSet<String>>,
+    log: Option<Log>,
 }
 
 impl Law {
@@ -31,7 +33,10 @@ impl Law {
             return;
         }
         let instances = now(typed::list::<InstanceSpec>(store)).unwrap().0;
-        let change = now(typed::get::<ChangeSpec>(store, name)).unwrap().unwrap();
+        let stored = now(typed::get::<ChangeSpec>(store, name)).unwrap().unwrap();
+        let log = self.log.get_or_insert_with(|| Log::of(&stored));
+        now(log.read_on(store, |_| {})).unwrap();
+        let change = Change { status: log.status(&stored.status), ..stored };
         self.transitions(&change);
         self.nothing_unrecorded(&change, &instances);
         self.no_batch_before_its_time(&change);

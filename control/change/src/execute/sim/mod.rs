@@ -18,7 +18,7 @@ use weir_model::{Author, Change};
 use weir_store::observed::Observed;
 use weir_store::{MemoryStore, Retention, Store, typed};
 
-use super::reconcile;
+use super::{Memory, reconcile, with_names};
 use fleet::Fleet;
 use law::Law;
 use mortal::Mortal;
@@ -55,6 +55,7 @@ pub(super) fn spec(target: &str) -> ChangeSpec {
 pub(super) struct Sim {
     pub store: MemoryStore,
     pub observed: Arc<Observed>,
+    pub memory: Memory,
     pub fleet: Fleet,
     pub law: Law,
     pub second: i64,
@@ -73,6 +74,7 @@ impl Sim {
         Sim {
             store,
             observed: Arc::default(),
+            memory: Memory::default(),
             fleet,
             law: Law::default(),
             second: 0,
@@ -87,12 +89,13 @@ impl Sim {
     }
 
     pub fn change(&self, name: &str) -> Change {
-        now(typed::get(&self.store, name)).expect("readable").expect("it is there")
+        let stored = now(typed::get(&self.store, name)).expect("readable").expect("it is there");
+        now(with_names(&self.store, &stored)).expect("readable")
     }
 
     /// Changes the spec as a person would.
     pub fn command(&self, name: &str, edit: impl FnOnce(&mut ChangeSpec)) {
-        let mut change = self.change(name);
+        let mut change: Change = now(typed::get(&self.store, name)).expect("readable").expect("it is there");
         edit(&mut change.spec);
         now(typed::update(&self.store, &change, &author())).expect("a valid edit");
     }
@@ -113,9 +116,9 @@ impl Sim {
     /// One reconcile, perhaps the executor's last; true if it wants to go on at once.
     fn reconcile(&mut self, name: &str) -> bool {
         let dies = self.deaths.is_some_and(|once_in| self.random.u32(..once_in) == 0);
-        let operations = if dies { self.random.i64(0..14) } else { i64::MAX };
+        let operations = if dies { self.random.i64(0..24) } else { i64::MAX };
         let mortal = Mortal::new(self.store.clone(), operations, self.random.bool());
-        match reconcile(&mortal, &self.observed, name, at(self.second)).now_or_never() {
+        match reconcile(&mortal, &self.memory, &self.observed, name, at(self.second)).now_or_never() {
             Some(result) => {
                 let again = result.expect("the store works");
                 self.wake_at = self.second + again.map_or(0, |a| i64::try_from(a.as_secs()).unwrap_or(0).min(1));
@@ -127,7 +130,7 @@ impl Sim {
 
     /// The process is gone, and with it what was only measured. Its successor starts within the same seconds or later.
     fn die(&mut self) -> bool {
-        self.observed = Arc::default();
+        (self.observed, self.memory) = Default::default();
         self.wake_at = self.second + self.random.i64(0..4);
         self.wake_at == self.second
     }

@@ -289,7 +289,8 @@ fn a_frozen_app_catches_up_when_its_window_opens() {
     assert_eq!(touched(&waits), 7);
     let change = sim.run_to_end("up");
     assert_eq!(change.status.phase, ChangePhase::Succeeded);
-    let stock = change.status.batches.iter().flat_map(|b| &b.started).filter(|(name, _)| name.starts_with("stock"));
+    let stock =
+        change.status.batches.iter().flat_map(|b| b.started.iter()).filter(|(name, _)| name.starts_with("stock"));
     assert!(stock.clone().count() == 6 && stock.clone().all(|(_, started)| *started >= at(200)));
 }
 
@@ -443,7 +444,7 @@ fn of_two_changes_to_the_same_instances_the_later_waits() {
     sim.apply("first", spec("b"));
     sim.run_until("first", |c| c.status.started_at.is_some());
     sim.apply("second", spec("d"));
-    let world = now(super::super::reconcile(&sim.store, &sim.observed, "second", at(sim.second))).unwrap();
+    let world = now(super::super::reconcile(&sim.store, &sim.memory, &sim.observed, "second", at(sim.second))).unwrap();
     assert!(world.is_some());
     let second = sim.change("second");
     assert_eq!(second.status.message, "waits for change/first, which is about the same instances");

@@ -1,0 +1,261 @@
+//! What the engine knows of everything outside a change, kept in memory and brought up to date by the store's watch.
+//!
+//! Reading hundreds of thousands of instances from the store at every look would cost more than all the rest. The fleet
+//! is listed once; each look then reads what has changed since. It is a cache: a new process begins with an empty one, and
+//! a watch that can't go on begins it anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use weir_model::change::{ChangeSpec, Scope};
+use weir_model::instance::ManagedBy;
+use weir_model::release::Component;
+use weir_model::{AppSpec, Change, FreezeSpec, Instance, Kind, Object, ReleaseSpec, Resource, UnitSpec, WorkloadSpec};
+use weir_store::{Error, ListQuery, Result, Store, WatchEvent, WatchQuery};
+
+use crate::world::{Member, Name, Names, State, World, state};
+
+/// Kinds that a change depends on.
+const KINDS: [Kind; 7] =
+    [Kind::Instance, Kind::App, Kind::Unit, Kind::Freeze, Kind::Release, Kind::Workload, Kind::Change];
+
+/// The fleet and what bears on it.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    /// Everything up to this resourceVersion is known; `None`: nothing was read yet.
+    version: Option<u64>,
+    names: Names,
+    instances: BTreeMap<Name, Facts>,
+    apps: HashMap<String, Described>,
+    canaries: HashMap<String, bool>,
+    freezes: BTreeMap<String, FreezeSpec>,
+    releases: BTreeMap<String, (Component, String)>,
+    workloads: BTreeMap<String, WorkloadSpec>,
+    changes: BTreeMap<String, Other>,
+}
+
+/// An instance, whichever change looks at it.
+#[derive(Debug)]
+struct Facts {
+    /// With the proxy's versions, out of scope.
+    member: Member,
+    labels: Arc<BTreeMap<String, String>>,
+    ours: bool,
+}
+
+/// What is known of an app.
+#[derive(Debug)]
+struct Described {
+    tier: u8,
+    line: Name,
+}
+
+/// A change, as far as others care.
+#[derive(Debug)]
+struct Other {
+    scope: Scope,
+    created: Timestamp,
+    begun: bool,
+    ended: bool,
+}
+
+impl Fleet {
+    /// Reads what has happened since the last time.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn refresh(&mut self, store: &dyn Store) -> Result<()> {
+        match self.follow(store).await {
+            Err(Error::Gone { .. }) => {
+                *self = Fleet::default();
+                self.follow(store).await
+            }
+            result => result,
+        }
+    }
+
+    async fn follow(&mut self, store: &dyn Store) -> Result<()> {
+        let mut version = match self.version {
+            Some(version) => version,
+            None => self.list(store).await?,
+        };
+        let mut events = store.watch(&WatchQuery::all(version)).await?;
+        while let Some(event) = events.next().await {
+            match event? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    version = object.metadata.resource_version;
+                    self.note(object)?;
+                }
+                WatchEvent::Deleted(object) => {
+                    version = object.metadata.resource_version;
+                    self.forget(&object);
+                }
+                WatchEvent::Bookmark(at) => {
+                    self.version = Some(at);
+                    return Ok(());
+                }
+            }
+            self.version = Some(version);
+        }
+        Ok(())
+    }
+
+    /// Everything there is; where to watch on from.
+    async fn list(&mut self, store: &dyn Store) -> Result<u64> {
+        *self = Fleet::default();
+        let mut version = u64::MAX;
+        for kind in KINDS {
+            let mut query = ListQuery::all(kind);
+            loop {
+                let page = store.list(&query).await?;
+                version = version.min(page.resource_version);
+                page.items.into_iter().try_for_each(|object| self.note(object))?;
+                match page.next {
+                    Some(next) => query.after = Some(next),
+                    None => break,
+                }
+            }
+        }
+        Ok(version)
+    }
+
+    fn note(&mut self, object: Object) -> Result<()> {
+        let name = object.metadata.name.clone();
+        match object.kind {
+            Kind::Instance => self.note_instance(&Resource::try_from(object)?),
+            Kind::App => {
+                let app = Resource::<AppSpec>::try_from(object)?.spec;
+                let line = self.names.shared(&app.line);
+                self.apps.insert(name, Described { tier: app.tier, line });
+            }
+            Kind::Unit => drop(self.canaries.insert(name, Resource::<UnitSpec>::try_from(object)?.spec.canary)),
+            Kind::Freeze => drop(self.freezes.insert(name, Resource::<FreezeSpec>::try_from(object)?.spec)),
+            Kind::Release => {
+                let spec = Resource::<ReleaseSpec>::try_from(object)?.spec;
+                self.releases.insert(name, (spec.component, spec.version));
+            }
+            Kind::Workload => drop(self.workloads.insert(name, Resource::<WorkloadSpec>::try_from(object)?.spec)),
+            Kind::Change => drop(self.changes.insert(name, other(Resource::try_from(object)?))),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, object: &Object) {
+        let name = object.metadata.name.as_str();
+        match object.kind {
+            Kind::Instance => drop(self.instances.remove(name)),
+            Kind::App => drop(self.apps.remove(name)),
+            Kind::Unit => drop(self.canaries.remove(name)),
+            Kind::Freeze => drop(self.freezes.remove(name)),
+            Kind::Release => drop(self.releases.remove(name)),
+            Kind::Workload => drop(self.workloads.remove(name)),
+            Kind::Change => drop(self.changes.remove(name)),
+            _ => {}
+        }
+    }
+
+    fn note_instance(&mut self, instance: &Instance) {
+        let member = member(instance, &mut self.names);
+        let ours = instance.spec.managed_by == ManagedBy::Weir && member.state != State::Leaving;
+        let labels = Arc::new(instance.metadata.labels.clone());
+        self.instances.insert(member.name.clone(), Facts { member, labels, ours });
+    }
+
+    /// The world as `change` sees it.
+    pub fn world(&self, change: &Change) -> World {
+        let members: Vec<Member> = self.instances.values().map(|facts| self.seen(facts, change)).collect();
+        let target = change.spec.target();
+        let released = |(component, version): &(Component, String)| *component == Component::Proxy && version == target;
+        World {
+            unsettled: self.unsettled(&members, target),
+            members,
+            freezes: self.freezes.values().cloned().collect(),
+            released: self.releases.values().any(released),
+            rival: if change.status.started_at.is_none() { self.rival(change) } else { None },
+        }
+    }
+
+    fn seen(&self, facts: &Facts, change: &Change) -> Member {
+        let mut member = facts.member.clone();
+        if let Some(app) = self.apps.get(&*member.app) {
+            (member.tier, member.line) = (app.tier, app.line.clone());
+        }
+        Member {
+            canary: self.canaries.get(&*member.unit).copied().unwrap_or(false),
+            in_scope: facts.ours && facts.within(&change.spec.scope),
+            ..member
+        }
+    }
+
+    /// The change that goes first, of those that share instances with `change`, which has not begun: one that has begun,
+    /// or else the older one.
+    fn rival(&self, change: &Change) -> Option<String> {
+        let own = (change.metadata.created_at.unwrap_or(Timestamp::MAX), change.name());
+        let goes_first = |(name, other): &(&String, &Other)| {
+            *name != change.name() && !other.ended && (other.begun || (other.created, name.as_str()) < own)
+        };
+        let both = |i: &Facts, other: &Other| i.within(&other.scope) && i.within(&change.spec.scope);
+        let shares = |(_, other): &(&String, &Other)| self.instances.values().any(|i| both(i, other));
+        let rivals = self.changes.iter().filter(goes_first).filter(shares);
+        rivals.min_by_key(|(name, other)| (other.created, *name)).map(|(name, _)| name.clone())
+    }
+
+    /// Workloads whose instances are all in scope and that make new instances with another version.
+    fn unsettled(&self, members: &[Member], target: &str) -> Vec<String> {
+        let mut settled: HashMap<&str, bool> = HashMap::new();
+        for member in members.iter().filter(|m| m.state != State::Leaving) {
+            if let Some(workload) = &member.workload {
+                *settled.entry(workload).or_insert(true) &= member.in_scope && &*member.wanted == target;
+            }
+        }
+        let stale = |(name, spec): &(&String, &WorkloadSpec)| {
+            spec.proxy_version != target && settled.get(name.as_str()).copied().unwrap_or(false)
+        };
+        self.workloads.iter().filter(stale).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Facts {
+    fn within(&self, scope: &Scope) -> bool {
+        let m = &self.member;
+        scope.selects(&m.app, &m.unit, &m.stack, &m.group, &self.labels)
+    }
+}
+
+fn other(change: Resource<ChangeSpec>) -> Other {
+    Other {
+        created: change.metadata.created_at.unwrap_or(Timestamp::MAX),
+        begun: change.status.started_at.is_some(),
+        ended: change.status.phase.ended(),
+        scope: change.spec.scope,
+    }
+}
+
+fn member(instance: &Instance, names: &mut Names) -> Member {
+    let (spec, status) = (&instance.spec, &instance.status);
+    let wanted = if spec.proxy_version.is_empty() { &status.proxy_version } else { &spec.proxy_version };
+    Member {
+        name: instance.name().into(),
+        app: names.shared(&spec.app),
+        unit: names.shared(&spec.unit),
+        zone: names.shared(&spec.zone),
+        stack: names.shared(&spec.stack),
+        group: names.shared(&spec.group),
+        // Those of an app that nobody has described, until `seen` knows better.
+        tier: AppSpec::default().tier,
+        line: names.shared(""),
+        canary: false,
+        weight: u64::from(spec.weight),
+        in_scope: false,
+        wanted: names.shared(wanted),
+        running: names.shared(&status.proxy_version),
+        state: state(instance),
+        checked: status.self_check.as_ref().is_some_and(|check| check.passed),
+        message: names.shared(&status.message),
+        since: status.phase_since,
+        workload: spec.workload.as_deref().map(|workload| names.shared(workload)),
+    }
+}

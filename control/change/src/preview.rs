@@ -1,0 +1,191 @@
+//! What a change would do, before anybody lets it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use weir_model::Change;
+use weir_store::{Result, Store};
+
+use crate::check::check;
+use crate::fleet::Fleet;
+use crate::plan::{Input, Past, Plan, Planned, Wait, plan};
+use crate::world::{Member, World};
+
+/// How long one instance takes to change where nothing is known (seconds).
+pub(crate) const ASSUMED_PACE_SECONDS: u64 = 15;
+/// Instances and apps named of a batch.
+const NAMED: usize = 20;
+/// Reasons to wait that are told.
+const MAX_WAITS: usize = 100;
+
+/// The plan of a change that has not begun.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preview {
+    /// What it would do.
+    pub action: String,
+    /// Batches, in order.
+    pub batches: Vec<PreviewBatch>,
+    /// Who would have to wait, by reason.
+    pub deferred: Vec<PreviewWait>,
+    /// When the last batch would have been judged, if all goes well.
+    pub ends: Option<Timestamp>,
+    /// The largest batch: instances newly exposed at once.
+    pub largest_instances: usize,
+    /// Its share of the scope's traffic weight.
+    pub largest_percent: f64,
+    /// What else stands in the way.
+    pub obstacles: Vec<String>,
+}
+
+/// A batch to come.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviewBatch {
+    /// From 1.
+    pub number: usize,
+    /// The rung's percentage; 0: one box.
+    pub percent: f64,
+    /// How many instances.
+    pub instances: usize,
+    /// Share of the scope's traffic weight.
+    pub weight_percent: f64,
+    /// The first of them.
+    pub first: Vec<String>,
+    /// Why these.
+    pub why: String,
+    /// When it would begin.
+    pub start: Timestamp,
+    /// When it would have been judged.
+    pub end: Timestamp,
+}
+
+/// Instances that have to wait for the same thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviewWait {
+    /// What for.
+    pub reason: String,
+    /// Until when, if that is known.
+    pub until: Option<Timestamp>,
+    /// How many.
+    pub instances: usize,
+    /// One of them.
+    pub example: String,
+}
+
+/// Plans `change` against what is stored now, and writes nothing.
+///
+/// # Errors
+/// Those of the store.
+pub async fn preview(store: &dyn Store, change: &Change, now: Timestamp) -> Result<Preview> {
+    let mut fleet = Fleet::default();
+    fleet.refresh(store).await?;
+    Ok(of(change, &fleet.world(change), now))
+}
+
+/// Plans `change` in a `world`.
+pub fn of(change: &Change, world: &World, now: Timestamp) -> Preview {
+    let (spec, past) = (&change.spec, Past::default());
+    let input = Input {
+        target: spec.target(),
+        ladder: &spec.ladder,
+        budget: &spec.budget,
+        freezes: &world.freezes,
+        members: &world.members,
+        past: &past,
+        pace_seconds: ASSUMED_PACE_SECONDS,
+    };
+    let plan = plan(&input, now);
+    let mut obstacles: Vec<String> = check(&input, &plan, now).iter().map(|f| format!("unsafe: {f}")).collect();
+    if !world.released {
+        obstacles.push(format!("there is no Release of {}", spec.action));
+    }
+    obstacles.extend(world.rival.iter().map(|r| format!("change/{r} goes first: it is about the same instances")));
+    if plan.batches.is_empty() && plan.deferred.is_empty() {
+        obstacles.push("there is nothing to do: no instance in scope has to change".to_owned());
+    }
+    let weights = Weights::new(&world.members);
+    let batches: Vec<PreviewBatch> = (1..).zip(&plan.batches).map(|(n, b)| weights.batch(n, b, change)).collect();
+    let largest = |of: fn(&PreviewBatch) -> f64| batches.iter().map(of).fold(0.0, f64::max);
+    Preview {
+        action: spec.action.to_string(),
+        deferred: deferred(&plan),
+        ends: plan.batches.last().map(|b| b.end),
+        largest_instances: largest(|b| b.instances as f64) as usize,
+        largest_percent: largest(|b| b.weight_percent),
+        obstacles,
+        batches,
+    }
+}
+
+struct Weights<'a> {
+    of: BTreeMap<&'a str, u64>,
+    total: u64,
+}
+
+impl<'a> Weights<'a> {
+    fn new(members: &'a [Member]) -> Weights<'a> {
+        let of: BTreeMap<&str, u64> = members.iter().filter(|m| m.in_scope).map(|m| (&*m.name, m.weight)).collect();
+        Weights { total: of.values().sum(), of }
+    }
+
+    fn batch(&self, number: usize, planned: &Planned, change: &Change) -> PreviewBatch {
+        let weight: u64 = planned.instances.iter().filter_map(|n| self.of.get(&**n)).sum();
+        PreviewBatch {
+            number,
+            percent: change.spec.ladder.get(planned.rung).map_or(100.0, |r| r.percent),
+            instances: planned.instances.len(),
+            weight_percent: weight as f64 * 100.0 / self.total.max(1) as f64,
+            first: planned.instances.iter().take(NAMED).map(ToString::to_string).collect(),
+            why: planned.why.clone(),
+            start: planned.start,
+            end: planned.end,
+        }
+    }
+}
+
+fn deferred(plan: &Plan) -> Vec<PreviewWait> {
+    let mut waits: BTreeMap<(String, Option<Timestamp>), (usize, String)> = BTreeMap::new();
+    for deferred in &plan.deferred {
+        let key = match &deferred.wait {
+            Wait::Window { reason, until } => (format!("protection window: {reason}"), *until),
+            Wait::Health(why) => (format!("health: {why}"), None),
+        };
+        let entry = waits.entry(key).or_insert_with(|| (0, deferred.instance.to_string()));
+        entry.0 += 1;
+    }
+    let told = waits.into_iter().take(MAX_WAITS);
+    told.map(|((reason, until), (instances, example))| PreviewWait { reason, until, instances, example }).collect()
+}
+
+impl Preview {
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", self.action);
+        // Writing to a String cannot fail.
+        for obstacle in &self.obstacles {
+            let _ = writeln!(text, "! {obstacle}");
+        }
+        for b in &self.batches {
+            let _ = writeln!(
+                text,
+                "batch {}: {} instances, {:.1} % of the traffic weight, {} to {}\n  {}",
+                b.number, b.instances, b.weight_percent, b.start, b.end, b.why
+            );
+        }
+        for w in &self.deferred {
+            let until = w.until.map_or("not known to end".to_owned(), |until| format!("until {until}"));
+            let _ = writeln!(text, "deferred: {} instances (e.g. {}), {}, {until}", w.instances, w.example, w.reason);
+        }
+        let ends = self.ends.map_or("nothing would run".to_owned(), |ends| format!("forecast end {ends}"));
+        let _ = writeln!(
+            text,
+            "{ends}; largest blast radius {} instances, {:.1} % of the traffic weight",
+            self.largest_instances, self.largest_percent
+        );
+        text
+    }
+}
