@@ -58,6 +58,10 @@ pub enum Protocol {
     Http2,
     /// gRPC, over HTTP/2.
     Grpc,
+    /// SOFABolt, as SOFARPC speaks it.
+    Bolt,
+    /// Dubbo 2 over TCP.
+    Dubbo,
     /// Bytes.
     Tcp,
 }

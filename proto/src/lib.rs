@@ -6,3 +6,14 @@
 pub mod control {
     include!("generated/weir.control.v1.rs");
 }
+
+/// What a listener of weir-proxy needs beyond Envoy's own types.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod proxy {
+    include!("generated/weir.proxy.v1.rs");
+
+    /// Type URL of [`RpcProxy`] in a filter's typed configuration.
+    pub const RPC_PROXY: &str = "type.googleapis.com/weir.proxy.v1.RpcProxy";
+    /// Key in a cluster's metadata under which Weir's own settings stand; field `protocol`: `bolt` or `dubbo`.
+    pub const METADATA: &str = "weir.dev";
+}

@@ -33,7 +33,7 @@ pub struct Args {
     /// Version of the program, for others to see.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub app_version: String,
-    /// What the program speaks: http1, http2, grpc or tcp.
+    /// What the program speaks: http1, http2, grpc, bolt, dubbo or tcp.
     #[arg(long, default_value = "http1")]
     pub protocol: String,
     /// Port on 127.0.0.1 at which the program listens.

@@ -171,6 +171,10 @@ fn protocol(protocols: &[String]) -> Protocol {
         Protocol::Grpc
     } else if speaks("http2") {
         Protocol::Http2
+    } else if speaks("bolt") {
+        Protocol::Bolt
+    } else if speaks("dubbo") {
+        Protocol::Dubbo
     } else if speaks("tcp") {
         Protocol::Tcp
     } else {

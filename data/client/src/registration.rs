@@ -17,7 +17,9 @@ use weir_proto::control::proxy_control_client::ProxyControlClient;
 use weir_proto::control::report::Report as ReportKind;
 use weir_proto::control::{Command, Goodbye, Report};
 
-pub use weir_proto::control::{Check, EndpointTraffic, Health, Hello, SelfCheck, Traffic, Upstream};
+pub use weir_proto::control::{
+    Check, EndpointTraffic, Health, Hello, PeerConnections, SelfCheck, TlsState, Traffic, Upstream,
+};
 
 use crate::backoff::Backoff;
 use crate::channel::{self, Token};
@@ -38,6 +40,8 @@ pub struct RegistrationOptions {
     pub address: String,
     /// Sent with every stream.
     pub token: Token,
+    /// The certificate in use, as it changes; it is told with every hello, too.
+    pub tls: watch::Receiver<Option<TlsState>>,
 }
 
 /// How the stream fares.
@@ -147,6 +151,7 @@ enum Event {
     Command(Result<Option<Command>, tonic::Status>),
     Changed(bool),
     Leave(Option<Leave>),
+    Tls,
 }
 
 impl<F: FnMut() -> Health + Send> Keeper<F> {
@@ -185,7 +190,8 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
         let channel = channel::connect(&self.options.address, &self.options.token).await.map_err(End::Lost)?;
         let mut client = ProxyControlClient::new(channel).max_decoding_message_size(MAX_COMMAND_BYTES);
         let (reports, unsent) = mpsc::channel(MAX_UNSENT);
-        let hello = self.hello.borrow_and_update().clone();
+        let mut hello = self.hello.borrow_and_update().clone();
+        hello.tls = self.options.tls.borrow_and_update().clone();
         send(&reports, ReportKind::Hello(hello)).await?;
         self.say_goodbye(&reports).await?;
         let opened = client.open(ReceiverStream::new(unsent)).await;
@@ -211,9 +217,11 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
                 command = commands.message() => Event::Command(command),
                 changed = self.hello.changed() => Event::Changed(changed.is_ok()),
                 leave = self.leaving.recv() => Event::Leave(leave),
+                Ok(()) = self.options.tls.changed() => Event::Tls,
             };
             match event {
                 Event::Tick => report(reports, (self.health)()),
+                Event::Tls => self.tell_tls(reports).await?,
                 Event::Command(Ok(Some(command))) => self.command(command)?,
                 Event::Command(Ok(None)) => return Err(End::Lost("the control plane closed the stream".into())),
                 Event::Command(Err(status)) => return Err(End::Lost(words(&status))),
@@ -224,6 +232,14 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
                     self.say_goodbye(reports).await?;
                 }
             }
+        }
+    }
+
+    async fn tell_tls(&mut self, reports: &mpsc::Sender<Report>) -> Result<(), End> {
+        let state = self.options.tls.borrow_and_update().clone();
+        match state {
+            Some(state) => send(reports, ReportKind::Tls(state)).await,
+            None => Ok(()),
         }
     }
 

@@ -196,6 +196,8 @@ fn lengths_that_lie_meet_a_limit() {
     for (frame, expected) in [
         (with(0, &[3]), Err(Reject::Protocol(3))),
         (with(0, b"G"), Err(Reject::Protocol(b'G'))),
+        (with(0, &[2, 0]), Err(Reject::Minor(0))),
+        (with(0, &[2, 3]), Err(Reject::Minor(3))),
         (with(1, &[3]), Err(Reject::Type(3))),
         (with(2, &[0, 9]), Err(Reject::Command(9))),
         (with(1, &[0, 0, 1]), Err(Reject::Command(1))),

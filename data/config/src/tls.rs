@@ -93,6 +93,24 @@ pub struct ListenerTls {
     pub max_handshakes: usize,
 }
 
+impl ListenerTls {
+    /// With this certificate and otherwise as by default.
+    pub fn new(certificate: String) -> Self {
+        ListenerTls {
+            mode: TlsMode::default(),
+            certificate,
+            trust: None,
+            handshake_timeout_ms: handshake_timeout(),
+            max_handshakes: max_handshakes(),
+        }
+    }
+
+    /// The secrets it needs.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.certificate.as_str()).chain(self.trust.as_deref())
+    }
+}
+
 /// What becomes of connections without TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -119,6 +137,13 @@ pub struct ClusterTls {
     /// Whom the server must be: one of its URI names must match one of these. Empty: anybody the roots vouch for.
     #[serde(default)]
     pub identities: Vec<IdentityMatch>,
+}
+
+impl ClusterTls {
+    /// The secrets it needs.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.trust.as_str()).chain(self.certificate.as_deref())
+    }
 }
 
 /// How an identity (the URI of a certificate's subject alternative name) is compared.

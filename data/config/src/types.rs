@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::tls::{ClusterTls, ListenerTls, Secret};
+/// Dubbo's own default for a payload.
+const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
 
 /// Everything a proxy needs to serve: its listeners, the route tables they name, the clusters those name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ pub struct Listener {
     /// Whether this carries traffic to the local application or from it.
     #[serde(default)]
     pub direction: Direction,
-    /// What is spoken on it. `Auto` tells HTTP/1 from HTTP/2 by the connection preface.
+    /// What is spoken on it. `Auto` tells by the first bytes.
     #[serde(default)]
     pub protocol: ListenerProtocol,
     /// Name of the route table, or (for [`ListenerProtocol::Tcp`]) of the cluster.
@@ -64,13 +66,17 @@ pub enum Direction {
 /// Protocol of a listener's downstream connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ListenerProtocol {
-    /// HTTP/1.1 or cleartext HTTP/2 with prior knowledge, told apart by the first bytes.
+    /// HTTP/1.1, cleartext HTTP/2 with prior knowledge, Bolt or Dubbo, told apart by the first bytes.
     #[default]
     Auto,
     /// HTTP/1.0 and 1.1 only.
     Http1,
     /// HTTP/2 with prior knowledge only.
     Http2,
+    /// SOFABolt, versions 1 and 2.
+    Bolt,
+    /// Dubbo 2 over TCP.
+    Dubbo,
     /// Bytes, passed to one cluster.
     Tcp,
 }
@@ -87,7 +93,10 @@ pub struct Limits {
     pub max_connections: usize,
     /// Concurrent streams per HTTP/2 connection (default 128).
     pub max_streams: u32,
-    /// Requests in flight per worker (default 10,000): HTTP 503.
+    /// Largest content of a Bolt frame, or body of a Dubbo frame, in bytes (default 8 MiB, as in Dubbo): the caller is told,
+    /// and the connection is closed once what is in flight has been answered.
+    pub max_frame_bytes: usize,
+    /// Requests in flight per worker (default 10,000): HTTP 503, or "server busy".
     pub max_requests: usize,
     /// Largest buffered chunk of a body per direction in bytes (default 64 KiB).
     pub buffer_bytes: usize,
@@ -104,6 +113,7 @@ impl Default for Limits {
             max_headers: 100,
             max_connections: 10_000,
             max_streams: 128,
+            max_frame_bytes: MAX_FRAME_BYTES,
             max_requests: 10_000,
             buffer_bytes: 64 * 1024,
             head_timeout_ms: 10_000,
@@ -403,7 +413,11 @@ pub enum UpstreamProtocol {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
-    /// HTTP/2 if the caller spoke it, else HTTP/1.1.
+    /// SOFABolt.
+    Bolt,
+    /// Dubbo 2 over TCP.
+    Dubbo,
+    /// What the caller spoke.
     SameAsDownstream,
 }
 
@@ -453,8 +467,14 @@ pub struct ClusterLimits {
     pub max_requests: usize,
     /// Idle connections kept per endpoint (default 128).
     pub max_idle_per_endpoint: usize,
-    /// An idle connection is closed after this (milliseconds, default 60,000).
+    /// An idle connection is closed after this (milliseconds, default 60,000). Bolt and Dubbo connections are kept by
+    /// heartbeats instead.
     pub idle_timeout_ms: u64,
+    /// A Bolt or Dubbo connection on which nothing came for this long is sent a heartbeat, and closed after three without
+    /// anything in return (milliseconds); `None`: 15,000 for Bolt and 60,000 for Dubbo, as their Java clients have it.
+    pub heartbeat_interval_ms: Option<u64>,
+    /// Largest content of a Bolt response, or body of a Dubbo response, in bytes (default 8 MiB).
+    pub max_frame_bytes: usize,
 }
 
 impl Default for ClusterLimits {
@@ -465,6 +485,8 @@ impl Default for ClusterLimits {
             max_requests: 10_240,
             max_idle_per_endpoint: 128,
             idle_timeout_ms: 60_000,
+            heartbeat_interval_ms: None,
+            max_frame_bytes: MAX_FRAME_BYTES,
         }
     }
 }

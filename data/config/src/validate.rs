@@ -10,6 +10,9 @@ use crate::{
 /// Largest compiled regular expression (bytes): bounds what a configuration can make the proxy hold.
 const MAX_REGEX_BYTES: usize = 256 * 1024;
 
+/// Largest frame that can be allowed (bytes): it is held in memory as a whole.
+const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
+
 /// One problem and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
@@ -136,6 +139,7 @@ impl Check<'_> {
             ("maxConnections", limits.max_connections, 1, 1_000_000),
             ("maxStreams", limits.max_streams as usize, 1, 100_000),
             ("maxRequests", limits.max_requests, 1, 10_000_000),
+            ("maxFrameBytes", limits.max_frame_bytes, 1024, MAX_FRAME_BYTES),
             ("bufferBytes", limits.buffer_bytes, 4096, 16 * 1024 * 1024),
             ("headTimeoutMs", limits.head_timeout_ms as usize, 1, 3_600_000),
             ("idleTimeoutMs", limits.idle_timeout_ms as usize, 1, 86_400_000),
@@ -291,6 +295,10 @@ impl Check<'_> {
         if let Some(tls) = &cluster.tls {
             tls.certificate.iter().for_each(|name| self.certificate(&format!("{field}.tls.certificate"), name));
             self.trust(&format!("{field}.tls.trust"), &tls.trust);
+        }
+        self.range(|| format!("{field}.limits.maxFrameBytes"), cluster.limits.max_frame_bytes, 1024, MAX_FRAME_BYTES);
+        if let Some(interval) = cluster.limits.heartbeat_interval_ms {
+            self.range(|| format!("{field}.limits.heartbeatIntervalMs"), interval as usize, 1, 3_600_000);
         }
         let mut seen = HashSet::new();
         for (index, endpoint) in cluster.endpoints.iter().enumerate() {

@@ -115,11 +115,17 @@ pub(crate) struct Line<'a> {
     /// Who the caller is by its certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<&'a str>,
+    /// Of RPC protocols: `host` is the service then, `method` the method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<&'a str>,
     pub(crate) method: &'a str,
     pub(crate) host: &'a str,
     pub(crate) path: &'a str,
     /// 0: ended without an answer.
     pub(crate) status: u16,
+    /// Status in the RPC protocol's own terms; `status` is the HTTP status nearest to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rpc_status: Option<u16>,
     pub(crate) duration_us: u64,
     pub(crate) route: &'a str,
     pub(crate) cluster: &'a str,
@@ -146,10 +152,12 @@ mod tests {
             listener: "in",
             peer: "::1",
             identity: None,
+            protocol: None,
             method: "GET",
             host: "h\"",
             path: &path,
             status: 200,
+            rpc_status: None,
             duration_us: 5,
             route: "r",
             cluster: "c",

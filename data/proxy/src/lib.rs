@@ -21,6 +21,7 @@ mod options;
 mod phases;
 mod proxy;
 mod readiness;
+mod rpc;
 mod serve;
 mod snapshot;
 mod stats;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use weir_config::{Direction, Redirect, Respond};
 
-use crate::snapshot::{self, Action, Fields, ForwardAction, Request, RouteEntry, RouteId, Target};
+use crate::snapshot::{self, Action, Family, Fields, ForwardAction, Request, RouteEntry, RouteId, Target};
 use crate::stats::Refusal;
 use crate::worker::{ListenerView, Worker};
 
@@ -113,7 +113,9 @@ fn act<F: Fields>(
         Action::Redirect(redirect) => (0, Next::Answer(Answer::redirect(redirect, request))),
         Action::Forward(forward) => {
             let (place, cluster) = forward.choose();
-            let refused = filter(worker, listener).or_else(|| cluster_over_limit(listener, cluster));
+            let refused = filter(worker, listener)
+                .or_else(|| other_protocol(listener, cluster, request.family))
+                .or_else(|| cluster_over_limit(listener, cluster));
             let destination = || Destination { route: id, cluster, hash: hash(forward, peer, request) };
             (place, refused.map_or_else(|| Next::Forward(destination()), Next::Answer))
         }
@@ -125,6 +127,11 @@ fn filter(worker: &Worker, listener: &ListenerView) -> Option<Answer> {
     let drill = worker.drill.filter(|_| listener.compiled.config.direction == Direction::Inbound)?;
     let fails = fastrand::f64() < drill.fail_ratio;
     fails.then(|| Answer::refuse(Refusal::Drill, 500, "failed on purpose: this proxy runs with --drill\n"))
+}
+
+fn other_protocol(listener: &ListenerView, cluster: usize, family: Family) -> Option<Answer> {
+    let reached = family.reaches(listener.view.clusters[cluster].compiled.config.protocol);
+    (!reached).then(|| Answer::refuse(Refusal::Unsupported, 502, "the upstream speaks another protocol\n"))
 }
 
 fn cluster_over_limit(listener: &ListenerView, cluster: usize) -> Option<Answer> {

@@ -1,6 +1,6 @@
 //! The handle of a running proxy: starts workers, hands them snapshots, drains them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::io::bind;
 use crate::options::{DrainOptions, Drill, Options};
 use crate::readiness::{Readiness, ReadinessCell};
 use crate::snapshot::{CompiledListener, Snapshot};
-use crate::stats::{Fault, HealthReader, HealthWindow, WorkerStats};
+use crate::stats::{Fault, HealthReader, HealthWindow, LinkKey, LinkTotal, WorkerStats, link_totals};
 use crate::worker::{Command, Handle, NewSocket, Setup, Update, spawn};
 
 /// Of a drain's time, this part is left to outbound even if inbound is not idle by then.
@@ -370,6 +370,11 @@ impl Proxy {
         let (stats, snapshot) = (self.stats(), self.snapshot());
         let drills = self.inner.options.drill.is_some();
         crate::stats::render(&stats, |fault| self.own_faults(fault), drills, snapshot.certificates())
+    }
+
+    /// Connections by peer, where TLS is configured.
+    pub(crate) fn links(&self) -> BTreeMap<LinkKey, LinkTotal> {
+        link_totals(&self.stats())
     }
 
     /// Endpoints of all clusters with what was seen of them since the start: address, requests, errors, in flight.

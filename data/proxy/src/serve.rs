@@ -9,11 +9,15 @@ use tokio::time::Instant;
 use weir_config::ListenerProtocol;
 
 use crate::io::Buf;
+use crate::rpc::Protocol;
 use crate::stats::Refusal;
 use crate::worker::{Connection, Leaving, count_refusal};
 
 /// First bytes of an HTTP/2 connection with prior knowledge (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// First bytes of every Dubbo frame.
+const DUBBO_0: u8 = weir_codec::dubbo::MAGIC[0];
+const DUBBO_1: u8 = weir_codec::dubbo::MAGIC[1];
 
 /// Serves a connection until it ends.
 ///
@@ -23,6 +27,9 @@ pub(crate) async fn serve(connection: Box<Connection>) {
     match Box::pin(opened(connection)).await {
         Some((Spoken::Http1, connection, first)) => crate::http1::serve(connection, first).await,
         Some((Spoken::Http2, connection, first)) => Box::pin(crate::http2::serve(connection, first)).await,
+        Some((Spoken::Rpc(protocol), connection, first)) => {
+            Box::pin(crate::rpc::serve(connection, protocol, first)).await;
+        }
         Some((Spoken::Tcp, connection, first)) => Box::pin(crate::tcp::serve(connection, first)).await,
         None => {}
     }
@@ -33,6 +40,7 @@ pub(crate) async fn serve(connection: Box<Connection>) {
 enum Spoken {
     Http1,
     Http2,
+    Rpc(Protocol),
     Tcp,
 }
 
@@ -56,27 +64,39 @@ async fn spoken(connection: &mut Connection, first: &mut Buf) -> Option<Spoken> 
     match view.compiled.config.protocol {
         ListenerProtocol::Http1 => Some(Spoken::Http1),
         ListenerProtocol::Http2 => Some(Spoken::Http2),
+        ListenerProtocol::Bolt => Some(Spoken::Rpc(Protocol::Bolt)),
+        ListenerProtocol::Dubbo => Some(Spoken::Rpc(Protocol::Dubbo)),
         ListenerProtocol::Tcp => Some(Spoken::Tcp),
         ListenerProtocol::Auto => sniff(connection, first).await.ok(),
     }
 }
 
-/// Reads until the bytes are, or can no longer become, the HTTP/2 preface.
+/// Reads until the first bytes tell what is spoken.
 async fn sniff(connection: &mut Connection, first: &mut Buf) -> io::Result<Spoken> {
     let limits = connection.listener.view().compiled.config.limits.clone();
     let idle = Instant::now() + Duration::from_millis(limits.idle_timeout_ms);
     loop {
+        if let Some(spoken) = told_by(first.filled()) {
+            return Ok(spoken);
+        }
         let begun = !first.is_empty();
-        if begun && !PREFACE.starts_with(&first.filled()[..first.len().min(PREFACE.len())]) {
-            return Ok(Spoken::Http1);
-        }
-        if first.len() >= PREFACE.len() {
-            return Ok(Spoken::Http2);
-        }
         let deadline = if begun { Instant::now() + Duration::from_millis(limits.head_timeout_ms) } else { idle };
         if fill(connection, first, deadline).await? == 0 {
             return if begun { Ok(Spoken::Http1) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }
+    }
+}
+
+/// `None`: more bytes are needed, at most as many as the HTTP/2 preface has. No HTTP request begins with a byte of Bolt's
+/// or Dubbo's.
+fn told_by(first: &[u8]) -> Option<Spoken> {
+    let shared = first.len().min(PREFACE.len());
+    match first {
+        [] | [DUBBO_0] => None,
+        [1 | 2, ..] => Some(Spoken::Rpc(Protocol::Bolt)),
+        [DUBBO_0, DUBBO_1, ..] => Some(Spoken::Rpc(Protocol::Dubbo)),
+        _ if first[..shared] != PREFACE[..shared] => Some(Spoken::Http1),
+        _ => (shared == PREFACE.len()).then_some(Spoken::Http2),
     }
 }
 
@@ -106,6 +126,25 @@ async fn fill(connection: &mut Connection, buf: &mut Buf, deadline: Instant) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_bytes_tell_what_is_spoken() {
+        for (first, spoken) in [
+            (&b""[..], None),
+            (b"G", Some(Spoken::Http1)),
+            (b"P", None),
+            (b"POST", Some(Spoken::Http1)),
+            (&PREFACE[..23], None),
+            (PREFACE, Some(Spoken::Http2)),
+            (b"\x01", Some(Spoken::Rpc(Protocol::Bolt))),
+            (b"\x02\x01", Some(Spoken::Rpc(Protocol::Bolt))),
+            (b"\xda", None),
+            (b"\xda\xbb", Some(Spoken::Rpc(Protocol::Dubbo))),
+            (b"\xda\xbc", Some(Spoken::Http1)),
+        ] {
+            assert_eq!(told_by(first), spoken, "{first:?}");
+        }
+    }
 
     fn size_of_future<A, F: Future>(_: fn(A) -> F) -> usize {
         size_of::<F>()

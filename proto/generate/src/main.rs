@@ -3,7 +3,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let proto = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sources = proto.join("proto");
-    let descriptors = protox::compile([sources.join("weir_control.proto")], [&sources])?;
+    let descriptors = protox::compile(["weir_control.proto", "weir_proxy.proto"].map(|file| sources.join(file)), [&sources])?;
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)

@@ -47,7 +47,7 @@ pub struct Hello {
     /// the application behind the proxy; 0: none
     #[prost(uint32, tag = "10")]
     pub app_port: u32,
-    /// http1, http2, grpc
+    /// http1, http2, grpc, bolt, dubbo, tcp
     #[prost(string, repeated, tag = "11")]
     pub protocols: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "12")]

@@ -213,6 +213,8 @@ fn protocol(spec: &InstanceSpec) -> &'static str {
         Http1 => "http1",
         Http2 => "http2",
         Grpc => "grpc",
+        Bolt => "bolt",
+        Dubbo => "dubbo",
         Tcp => "tcp",
     }
 }

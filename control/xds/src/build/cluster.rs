@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::{Thresholds, 
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
 };
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -20,6 +21,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf as wkt;
 use weir_model::AppSpec;
 use weir_model::app::{Balance, Protocol};
+use weir_proto::proxy::METADATA;
 
 use super::{ads, duration, socket_address, tls, uint};
 use crate::names;
@@ -70,6 +72,7 @@ fn common(protocol: Protocol) -> cluster::Cluster {
     cluster::Cluster {
         connect_timeout: duration(CONNECT_TIMEOUT),
         typed_extension_protocol_options: http_options(protocol),
+        metadata: metadata(protocol),
         ..Default::default()
     }
 }
@@ -85,6 +88,19 @@ fn http_options(protocol: Protocol) -> HashMap<String, wkt::Any> {
         ..Default::default()
     };
     HashMap::from([(HTTP_OPTIONS.to_owned(), pack(&options))])
+}
+
+/// Protocols that Envoy has no options for; other proxies pass over metadata that they do not know.
+fn metadata(protocol: Protocol) -> Option<Metadata> {
+    let name = match protocol {
+        Protocol::Bolt => "bolt",
+        Protocol::Dubbo => "dubbo",
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc | Protocol::Tcp => return None,
+    };
+    let name = wkt::Value { kind: Some(wkt::value::Kind::StringValue(name.to_owned())) };
+    let fields = wkt::Struct { fields: HashMap::from([("protocol".to_owned(), name)]) };
+    let filter_metadata = HashMap::from([(METADATA.to_owned(), fields)]);
+    Some(Metadata { filter_metadata, ..Default::default() })
 }
 
 fn balance(balance: Balance) -> LbPolicy {

@@ -11,7 +11,9 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as manager;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::google::protobuf::Any;
+use prost::Message;
 use weir_model::app::Protocol;
+use weir_proto::proxy::{RPC_PROXY, RpcProxy, rpc_proxy};
 
 use super::{ads, socket_address, tls};
 use crate::names;
@@ -79,6 +81,8 @@ fn listening(
 ) -> listener::Listener {
     let filter = match protocol {
         Protocol::Tcp => network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(name, tcp_cluster))),
+        Protocol::Bolt => network_filter("weir.rpc_proxy", rpc_proxy(name, rpc_proxy::Protocol::Bolt)),
+        Protocol::Dubbo => network_filter("weir.rpc_proxy", rpc_proxy(name, rpc_proxy::Protocol::Dubbo)),
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => {
             network_filter("envoy.filters.network.http_connection_manager", pack(&connection_manager(name, name)))
         }
@@ -125,4 +129,11 @@ fn tcp_proxy(stats: &str, cluster: &str) -> tcp::TcpProxy {
         cluster_specifier: Some(tcp::tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()
     }
+}
+
+/// Routes come by RDS under the listener's own name, as for HTTP.
+fn rpc_proxy(name: &str, protocol: rpc_proxy::Protocol) -> Any {
+    let config =
+        RpcProxy { stat_prefix: name.to_owned(), protocol: protocol as i32, route_config_name: name.to_owned() };
+    Any { type_url: RPC_PROXY.to_owned(), value: config.encode_to_vec() }
 }

@@ -2,7 +2,7 @@
 //!
 //! What is built satisfies real Envoy, gRPC's xDS client and `weir-proxy` alike: plain fields, no extension but the
 //! HTTP connection manager with its router, the TCP proxy, the upstream HTTP protocol options and, for nodes that say they
-//! can do it, TLS.
+//! can do it, TLS. Listeners of Bolt and Dubbo apps are the exception: only `weir-proxy` knows their filter.
 
 pub mod cluster;
 pub mod endpoints;

@@ -86,6 +86,7 @@ fn a_listener_without_http_passes_bytes() {
     };
     assert_eq!(filter(Protocol::Tcp), "envoy.filters.network.tcp_proxy");
     assert_eq!(filter(Protocol::Http2), "envoy.filters.network.http_connection_manager");
+    assert_eq!(filter(Protocol::Bolt), "weir.rpc_proxy");
 }
 
 fn rule(path: Option<(PathMatchType, &str)>, method: Option<&str>, to: &[(&str, &str, u32)]) -> Rule {

@@ -9,11 +9,13 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies::wrr_locality::v
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
-use weir_config::{Balance, Cluster, ClusterLimits, Endpoint, ProxyConfig, UpstreamProtocol};
+use weir_config::{Balance, Cluster, ClusterLimits, ClusterTls, Endpoint, ProxyConfig, UpstreamProtocol};
+use weir_proto::proxy::METADATA;
 
 use super::error::{ConvertError, Result, Under, refuse};
-use super::{ClusterResource, DnsTarget, EndpointSource, decode, endpoint, optional_millis, validated};
+use super::{ClusterResource, DnsTarget, EndpointSource, awaited, decode, endpoint, optional_millis, tls, validated};
 
 /// Envoy's default.
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
@@ -22,14 +24,14 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 const MAX_POLICY_DEPTH: usize = 4;
 
 pub(super) fn cluster(proto: Proto) -> Result<Arc<ClusterResource>> {
-    refuse(proto.transport_socket.as_ref().is_some_and(|socket| !is_raw(socket.name.as_str())), "transport_socket")?;
-    refuse(!proto.transport_socket_matches.is_empty(), "transport_socket_matches")?;
+    let (tls, tls_endpoints) = tls::cluster(&proto)?;
     refuse(
         proto.lb_subset_config.as_ref().is_some_and(|subset| !subset.subset_selectors.is_empty()),
         "lb_subset_config",
     )?;
     let options = http_options(&proto)?;
-    let (endpoints, source) = endpoints(&proto)?;
+    let (mut endpoints, source) = endpoints(&proto)?;
+    tls_endpoints.apply(&mut endpoints);
     let connect_timeout = optional_millis(proto.connect_timeout.as_ref(), "connect_timeout")?;
     let cluster = Cluster {
         name: proto.name.clone(),
@@ -38,15 +40,11 @@ pub(super) fn cluster(proto: Proto) -> Result<Arc<ClusterResource>> {
         endpoints,
         connect_timeout_ms: connect_timeout.unwrap_or(CONNECT_TIMEOUT_MS).clamp(1, 600_000),
         limits: limits(&proto, options.as_ref())?,
-        tls: None,
+        tls,
     };
-    validated(&ProxyConfig { clusters: vec![cluster.clone()], ..Default::default() })?;
-    Ok(Arc::new(ClusterResource { cluster, endpoints: source }))
-}
-
-/// Cleartext by another name.
-fn is_raw(name: &str) -> bool {
-    matches!(name, "envoy.transport_sockets.raw_buffer" | "raw_buffer")
+    let secrets = awaited(cluster.tls.iter().flat_map(ClusterTls::secrets));
+    validated(&ProxyConfig { clusters: vec![cluster.clone()], secrets, ..Default::default() })?;
+    Ok(Arc::new(ClusterResource { cluster, endpoints: source, tls_endpoints }))
 }
 
 fn endpoints(proto: &Proto) -> Result<(Vec<Endpoint>, EndpointSource)> {
@@ -110,7 +108,7 @@ fn protocol(proto: &Proto, options: Option<&HttpProtocolOptions>) -> Result<Upst
     let fallback =
         if proto.http2_protocol_options.is_some() { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 };
     match options.and_then(|options| options.upstream_protocol_options.as_ref()) {
-        None => Ok(fallback),
+        None => Ok(rpc(proto).unwrap_or(fallback)),
         Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => Ok(UpstreamProtocol::SameAsDownstream),
         // ALPN decides there; without TLS there is none, and HTTP/1 is what Envoy speaks then.
         Some(UpstreamProtocolOptions::AutoConfig(_)) => Ok(UpstreamProtocol::Http1),
@@ -121,6 +119,16 @@ fn protocol(proto: &Proto, options: Option<&HttpProtocolOptions>) -> Result<Upst
                 Err(ConvertError::unsupported("typed_extension_protocol_options.http3_protocol_options"))
             }
         },
+    }
+}
+
+/// Weir's own metadata tells of protocols that xDS has no options for.
+fn rpc(proto: &Proto) -> Option<UpstreamProtocol> {
+    let own = proto.metadata.as_ref()?.filter_metadata.get(METADATA)?;
+    match own.fields.get("protocol")?.kind.as_ref()? {
+        Kind::StringValue(name) if name == "bolt" => Some(UpstreamProtocol::Bolt),
+        Kind::StringValue(name) if name == "dubbo" => Some(UpstreamProtocol::Dubbo),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use weir_config::Endpoint;
 
 use super::error::{ConvertError, Result, Under};
-use super::{DnsTarget, socket};
+use super::{DnsTarget, socket, tls};
 
 /// Metadata namespace whose strings become an endpoint's labels.
 const LABELS: &str = "weir";
@@ -75,7 +75,7 @@ impl Found {
             weight: proto.load_balancing_weight.map_or(1, |weight| weight.value.min(MAX_WEIGHT)),
             priority: locality.priority,
             labels: labels(locality.locality.as_ref(), proto.metadata.as_ref()),
-            tls: false,
+            tls: tls::endpoint_is_ready(proto.metadata.as_ref()),
         };
         match place(proto)? {
             // The same address twice is one endpoint: the first stands.

@@ -1,10 +1,10 @@
-//! Listener with its one HTTP connection manager or TCP proxy.
+//! Listener with its one HTTP connection manager, RPC proxy or TCP proxy.
 
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
-use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener as Proto};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener as Proto};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, RouteSpecifier,
 };
@@ -14,12 +14,13 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_types::pb::google::protobuf::Any;
-use weir_config::{Direction, Limits, Listener, ListenerProtocol, ProxyConfig, RouteTable};
+use weir_config::{Direction, Limits, Listener, ListenerProtocol, ListenerTls, ProxyConfig, RouteTable, TlsMode};
+use weir_proto::proxy::{RPC_PROXY, RpcProxy, rpc_proxy};
 
 use super::cluster::aggregated;
 use super::endpoint::address;
 use super::error::{ConvertError, Result, Under, refuse};
-use super::{ListenerResource, RouteSource, decode, optional_millis, route, validated};
+use super::{ListenerResource, RouteSource, awaited, decode, optional_millis, route, tls, validated};
 
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const CONNECTION_MANAGER: &str =
@@ -34,8 +35,9 @@ pub(super) fn listener(proto: Proto) -> Result<Arc<ListenerResource>> {
     refuse(!proto.additional_addresses.is_empty(), "additional_addresses")?;
     refuse(proto.fcds_config.is_some(), "fcds_config")?;
     listener_filters(&proto)?;
-    let (filter, field) = network_filter(&proto)?;
+    let (filter, field, tls) = network_filter(&proto)?;
     let mut resource = serve(&proto, filter).under(field)?;
+    resource.listener.tls = tls;
     resource.listener.access_log |= !proto.access_log.is_empty();
     validated(&alone(&resource))?;
     Ok(Arc::new(resource))
@@ -46,25 +48,41 @@ fn listener_filters(proto: &Proto) -> Result<()> {
     unknown.map_or(Ok(()), |filter| Err(ConvertError::unsupported(format!("listener_filters `{}`", filter.name))))
 }
 
-/// The one filter that serves, and where it is.
-fn network_filter(proto: &Proto) -> Result<(&Any, String)> {
-    let (chain, field) = match (proto.filter_chains.as_slice(), &proto.default_filter_chain) {
-        ([chain], None) => (chain, "filter_chains[0]"),
-        ([], Some(chain)) => (chain, "default_filter_chain"),
-        ([], None) => return Err(ConvertError::at("filter_chains", "is empty")),
-        _ => return Err(ConvertError::at("filter_chains", "has several chains; this proxy supports one")),
+/// The one filter that serves, where it is, and how its connections are secured. There may be two chains with it: one for
+/// connections with TLS, one for others.
+fn network_filter(proto: &Proto) -> Result<(&Any, String, Option<ListenerTls>)> {
+    let numbered =
+        proto.filter_chains.iter().enumerate().map(|(index, chain)| (chain, format!("filter_chains[{index}]")));
+    let default = proto.default_filter_chain.iter().map(|chain| (chain, "default_filter_chain".to_owned()));
+    let (mut secure, mut plain) = (Vec::new(), Vec::new());
+    for (chain, field) in numbered.chain(default) {
+        let is_tls = tls::is_tls(chain.transport_socket.as_ref()).under(&field)?;
+        let filter = one_filter(chain, is_tls).under(&field)?;
+        if is_tls { secure.push((chain, filter, field)) } else { plain.push((chain, filter, field)) }
+    }
+    let (secure, plain) = match (secure.as_slice(), plain.as_slice()) {
+        ([], []) => return Err(ConvertError::at("filter_chains", "is empty")),
+        ([], [(_, filter, field)]) => return Ok((filter, format!("{field}.filters[0]"), None)),
+        ([secure], []) => (secure, None),
+        ([secure], [plain]) if secure.1 == plain.1 => (secure, Some(plain)),
+        _ => {
+            let message = "has several chains; this proxy supports one, or one with TLS beside one without that has the same filter";
+            return Err(ConvertError::at("filter_chains", message));
+        }
     };
-    let filter = one_filter(chain).under(field)?;
-    Ok((filter, format!("{field}.filters[0]")))
+    let mode = if plain.is_some() { TlsMode::Permissive } else { TlsMode::Strict };
+    let (chain, filter, field) = secure;
+    let tls = chain.transport_socket.as_ref().map(|socket| tls::listener(socket, mode));
+    let tls = tls.transpose().under(format!("{field}.transport_socket"))?;
+    Ok((filter, format!("{field}.filters[0]"), tls))
 }
 
-fn one_filter(chain: &FilterChain) -> Result<&Any> {
-    refuse(
-        chain.transport_socket.as_ref().is_some_and(|socket| socket.name != "envoy.transport_sockets.raw_buffer"),
-        "transport_socket",
-    )?;
-    let matches = chain.filter_chain_match.as_ref();
-    refuse(matches.is_some_and(|matches| *matches != Default::default()), "filter_chain_match")?;
+fn one_filter(chain: &FilterChain, is_tls: bool) -> Result<&Any> {
+    let protocol = if is_tls { "tls" } else { "raw_buffer" };
+    let matches = chain.filter_chain_match.clone().unwrap_or_default();
+    let tells = matches.transport_protocol.is_empty() || matches.transport_protocol == protocol;
+    let rest = FilterChainMatch { transport_protocol: String::new(), ..matches };
+    refuse(!tells || rest != FilterChainMatch::default(), "filter_chain_match")?;
     let [filter] = chain.filters.as_slice() else {
         return Err(ConvertError::at(
             "filters",
@@ -86,6 +104,7 @@ fn serve(proto: &Proto, filter: &Any) -> Result<ListenerResource> {
     match filter.type_url.as_str() {
         CONNECTION_MANAGER => http(proto, &decode(filter)?),
         TCP_PROXY => tcp(proto, &decode(filter)?),
+        RPC_PROXY => rpc(proto, &decode(filter)?),
         other => Err(ConvertError::at("typed_config", format!("`{other}` is not a filter of this proxy"))),
     }
 }
@@ -218,10 +237,27 @@ fn tcp(proto: &Proto, tcp: &TcpProxy) -> Result<ListenerResource> {
     Ok(ListenerResource { listener, routes: RouteSource::Cluster(cluster.clone()) })
 }
 
+fn rpc(proto: &Proto, rpc: &RpcProxy) -> Result<ListenerResource> {
+    let mut listener = base(proto)?;
+    listener.protocol = match rpc_proxy::Protocol::try_from(rpc.protocol) {
+        Ok(rpc_proxy::Protocol::Bolt) => ListenerProtocol::Bolt,
+        Ok(rpc_proxy::Protocol::Dubbo) => ListenerProtocol::Dubbo,
+        Ok(rpc_proxy::Protocol::Unknown) | Err(_) => {
+            return Err(ConvertError::at("protocol", "is absent or of a kind that this proxy does not know"));
+        }
+    };
+    if rpc.route_config_name.is_empty() {
+        return Err(ConvertError::at("route_config_name", "is empty"));
+    }
+    listener.routes = rpc.route_config_name.clone();
+    Ok(ListenerResource { listener, routes: RouteSource::Rds(rpc.route_config_name.clone()) })
+}
+
 /// A configuration in which what the listener names exists, to judge the listener by itself.
 fn alone(resource: &ListenerResource) -> ProxyConfig {
     let listener = resource.listener.clone();
     let table = RouteTable { name: listener.routes.clone(), hosts: Vec::new() };
     let clusters = vec![route::empty_cluster(&listener.routes)];
-    ProxyConfig { listeners: vec![listener], route_tables: vec![table], clusters, ..Default::default() }
+    let secrets = awaited(listener.tls.iter().flat_map(ListenerTls::secrets));
+    ProxyConfig { listeners: vec![listener], route_tables: vec![table], clusters, secrets }
 }

@@ -14,13 +14,14 @@ mod error;
 mod listener;
 mod matcher;
 pub(crate) mod route;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::{Any, Duration};
 use prost::Message;
-use weir_config::{Cluster, Endpoint, Listener, RouteTable};
+use weir_config::{Cluster, Endpoint, Listener, RouteTable, Secret};
 
 use error::ConvertError;
 use error::{Result, Under};
@@ -31,6 +32,8 @@ pub(crate) const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.Route
 pub(crate) const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// Type URL of EDS.
 pub const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+/// Type URL of SDS.
+pub(crate) const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 const RESOURCE: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
 
 /// A listener and where its routes come from; `listener.routes` already names the table or cluster.
@@ -55,6 +58,31 @@ pub(crate) enum RouteSource {
 pub(crate) struct ClusterResource {
     pub(crate) cluster: Cluster,
     pub(crate) endpoints: EndpointSource,
+    pub(crate) tls_endpoints: TlsEndpoints,
+}
+
+/// Which endpoints of a cluster are spoken TLS to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TlsEndpoints {
+    /// None.
+    None,
+    /// Those which say that they are ready.
+    Marked,
+    /// All.
+    All,
+}
+
+impl TlsEndpoints {
+    /// Sets for each endpoint whether it is.
+    pub(crate) fn apply(self, endpoints: &mut [Endpoint]) {
+        for endpoint in endpoints {
+            endpoint.tls = match self {
+                TlsEndpoints::None => false,
+                TlsEndpoints::Marked => endpoint.tls,
+                TlsEndpoints::All => true,
+            };
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +111,7 @@ pub(crate) enum Resource {
     Routes(Arc<RouteTable>),
     Cluster(Arc<ClusterResource>),
     Endpoints(Arc<Vec<Endpoint>>),
+    Secret(Arc<Secret>),
 }
 
 /// Reads one resource: its name and what it says.
@@ -94,6 +123,7 @@ pub(crate) fn resource(any: &Any) -> std::result::Result<(String, Resource), (St
         LISTENER => read(any, listener::listener, |proto| &proto.name, Resource::Listener),
         ROUTES => read(any, route::table, |proto| &proto.name, Resource::Routes),
         CLUSTER => read(any, cluster::cluster, |proto| &proto.name, Resource::Cluster),
+        SECRET => read(any, tls::secret, |proto| &proto.name, Resource::Secret),
         ENDPOINTS => read(any, endpoint::assignment, |proto| &proto.cluster_name, Resource::Endpoints),
         other => Err((String::new(), ConvertError::at("type_url", format!("`{other}` is not a known resource type")))),
     }
@@ -155,6 +185,11 @@ fn validated(config: &weir_config::ProxyConfig) -> Result<()> {
         let words = problems.iter().take(10).map(ToString::to_string).collect::<Vec<_>>();
         ConvertError::here(words.join("; "))
     })
+}
+
+/// Secrets of these names, still awaited: enough to judge by itself what refers to them.
+fn awaited<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Secret> {
+    names.map(|name| Secret { name: name.to_owned(), ..Default::default() }).collect()
 }
 
 fn socket(ip: &str, port: u32) -> Option<SocketAddr> {

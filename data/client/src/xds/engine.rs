@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use envoy_types::pb::google::protobuf::Any;
 use weir_config::ProxyConfig;
+use zeroize::Zeroize;
 
 use super::kind::Kind;
 use super::world::World;
@@ -173,8 +174,13 @@ impl<S: Sink> Engine<S> {
 
     fn one(&mut self, kind: Kind, versioned: Versioned) -> Result<String, (String, String)> {
         let envelope = versioned.name;
-        let any = convert::unwrap(versioned.resource).map_err(|error| (envelope.clone(), error.to_string()))?;
-        let (name, resource) = convert::resource(&any).map_err(|(name, error)| (name, error.to_string()))?;
+        let mut any = convert::unwrap(versioned.resource).map_err(|error| (envelope.clone(), error.to_string()))?;
+        let converted = convert::resource(&any);
+        if kind == Kind::Secret {
+            // What was received is wiped; the one copy that is kept wipes itself.
+            any.value.zeroize();
+        }
+        let (name, resource) = converted.map_err(|(name, error)| (name, error.to_string()))?;
         if kind_of(&resource) != kind {
             return Err((name, format!("is of type `{}` in an answer for another", any.type_url)));
         }
@@ -211,6 +217,7 @@ fn kind_of(resource: &Resource) -> Kind {
         Resource::Endpoints(_) => Kind::Endpoints,
         Resource::Listener(_) => Kind::Listener,
         Resource::Routes(_) => Kind::Routes,
+        Resource::Secret(_) => Kind::Secret,
     }
 }
 

@@ -1,10 +1,12 @@
-//! The four resource types, in the order in which they are asked for: what is referred to comes first.
+//! The five resource types, in the order in which they are asked for: what is referred to comes first.
 
 use crate::convert;
 
 /// A type of xDS resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// SDS.
+    Secret,
     /// CDS.
     Cluster,
     /// EDS.
@@ -16,11 +18,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 4] = [Kind::Cluster, Kind::Endpoints, Kind::Listener, Kind::Routes];
+    pub(crate) const ALL: [Kind; 5] = [Kind::Secret, Kind::Cluster, Kind::Endpoints, Kind::Listener, Kind::Routes];
 
     /// As it stands in requests and responses.
     pub fn type_url(self) -> &'static str {
         match self {
+            Kind::Secret => convert::SECRET,
             Kind::Cluster => convert::CLUSTER,
             Kind::Endpoints => convert::ENDPOINTS,
             Kind::Listener => convert::LISTENER,
@@ -40,6 +43,7 @@ impl Kind {
     /// What people call one of them.
     pub fn noun(self) -> &'static str {
         match self {
+            Kind::Secret => "secret",
             Kind::Cluster => "cluster",
             Kind::Endpoints => "endpoints of",
             Kind::Listener => "listener",

@@ -29,6 +29,9 @@ const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// Requests not yet written; few, since each answers a response.
 const MAX_UNSENT: usize = 16;
 
+/// Secrets which a proxy that can do TLS asks for: its certificate, and whom it trusts.
+const SECRETS: [&str; 2] = ["weir:workload", "weir:roots"];
+
 /// How the control plane is reached and as whom.
 #[derive(Debug, Clone)]
 pub struct XdsOptions {
@@ -61,6 +64,8 @@ pub struct Node {
     pub upstreams: Vec<(String, std::net::SocketAddr)>,
     /// Version of the proxy.
     pub version: String,
+    /// It can be switched to TLS.
+    pub tls: bool,
 }
 
 impl Node {
@@ -96,6 +101,9 @@ impl Node {
         if let Some(application) = self.application {
             fields
                 .extend([("appAddress", text(&application.ip().to_string())), ("appPort", number(application.port()))]);
+        }
+        if self.tls {
+            fields.push(("tls", Value { kind: Some(ValueKind::BoolValue(true)) }));
         }
         object(fields)
     }
@@ -205,14 +213,11 @@ struct Session<V, S> {
 
 impl<V: Variant, S: Sink> Session<V, S> {
     fn new(options: XdsOptions, sink: S, status: watch::Sender<XdsStatus>) -> Self {
-        Session {
-            options,
-            variant: V::new(),
-            engine: Engine::new(sink),
-            resolver: Resolver::spawn(),
-            backoff: Backoff::default(),
-            status,
+        let mut engine = Engine::new(sink);
+        if options.node.tls {
+            engine.world.always_want(SECRETS.map(str::to_owned));
         }
+        Session { options, variant: V::new(), engine, resolver: Resolver::spawn(), backoff: Backoff::default(), status }
     }
 
     async fn run(mut self) {

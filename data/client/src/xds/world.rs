@@ -1,7 +1,8 @@
 //! What the control plane has sent, and what of it is in use.
 //!
 //! A resource that arrives is first only *sent*. It becomes *active* once all that it refers to is active:
-//! a cluster needs its endpoints, routes need their clusters, a listener needs its routes. Until then the version that
+//! a cluster needs its endpoints and secrets, routes need their clusters, a listener needs its routes (and its secrets, if it
+//! takes nothing but TLS). Until then the version that
 //! was active before serves on ("warming"). A resource that is removed stays active as long as something active refers
 //! to it, so that in no order of arrival a request meets a gap ("make before break").
 //!
@@ -13,11 +14,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_config::{Cluster, Endpoint, ProxyConfig, RouteTable};
+use weir_config::{Cluster, ClusterTls, Endpoint, ListenerTls, ProxyConfig, RouteTable, Secret, TlsMode};
 
 use super::kind::Kind;
 use crate::convert::route::{clusters_of, empty_cluster};
-use crate::convert::{ClusterResource, EndpointSource, ListenerResource, Resource, RouteSource};
+use crate::convert::{ClusterResource, EndpointSource, ListenerResource, Resource, RouteSource, TlsEndpoints};
 
 /// How long a reference may wait for what it refers to.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -79,6 +80,7 @@ enum Missing {
     Routes(String),
     /// A host name of which nothing is known yet, not even that it does not resolve.
     Address(String),
+    Secret(String),
 }
 
 /// All resources of one proxy. Cheap to clone: the resources themselves are shared.
@@ -88,6 +90,9 @@ pub(crate) struct World {
     endpoints: Table<Vec<Endpoint>>,
     listeners: Table<ListenerResource>,
     routes: Table<RouteTable>,
+    secrets: Table<Secret>,
+    /// Secrets that are asked for whether anything refers to them or not.
+    always: BTreeSet<String>,
     dns: BTreeMap<String, Vec<IpAddr>>,
     received: BTreeSet<Kind>,
     missing: BTreeMap<Missing, Instant>,
@@ -97,6 +102,11 @@ impl World {
     /// Notes that the control plane has answered for this type, if only to say that there is nothing.
     pub(crate) fn note_received(&mut self, kind: Kind) {
         self.received.insert(kind);
+    }
+
+    /// Asks for these secrets from the beginning: what will refer to them need not wait for them then.
+    pub(crate) fn always_want(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.always.extend(secrets);
     }
 
     pub(crate) fn put(&mut self, name: String, version: String, resource: Resource) {
@@ -109,11 +119,17 @@ impl World {
                 held.send(endpoints.clone(), version);
                 held.active = Some(endpoints);
             }
+            Resource::Secret(secret) => {
+                let held = self.secrets.entry(name).or_default();
+                held.send(secret.clone(), version);
+                held.active = Some(secret);
+            }
         }
     }
 
     pub(crate) fn remove(&mut self, kind: Kind, name: &str) {
         match kind {
+            Kind::Secret => remove(&mut self.secrets, name),
             Kind::Cluster => remove(&mut self.clusters, name),
             Kind::Endpoints => remove(&mut self.endpoints, name),
             Kind::Listener => remove(&mut self.listeners, name),
@@ -130,6 +146,7 @@ impl World {
     /// Names and versions of what is held as sent.
     pub(crate) fn versions(&self, kind: Kind) -> HashMap<String, String> {
         match kind {
+            Kind::Secret => versions(&self.secrets),
             Kind::Cluster => versions(&self.clusters),
             Kind::Endpoints => versions(&self.endpoints),
             Kind::Listener => versions(&self.listeners),
@@ -141,6 +158,7 @@ impl World {
     pub(crate) fn wanted(&self, kind: Kind) -> BTreeSet<String> {
         match kind {
             Kind::Cluster | Kind::Listener => BTreeSet::new(),
+            Kind::Secret => self.always.iter().cloned().chain(self.secret_names()).collect(),
             Kind::Endpoints => self.clusters.values().flat_map(Held::each).filter_map(eds_name).collect(),
             Kind::Routes => self.listeners.values().flat_map(Held::each).filter_map(rds_name).collect(),
         }
@@ -198,10 +216,20 @@ impl World {
     /// Activates what is ready; returns what the rest lacks.
     fn promote(&mut self) -> BTreeSet<Missing> {
         let mut missing = BTreeSet::new();
-        let World { clusters, endpoints, listeners, routes, dns, .. } = self;
-        promote(clusters, |cluster| lacks_endpoints(cluster, endpoints, dns), &mut missing);
+        let World { clusters, endpoints, listeners, routes, secrets, dns, .. } = self;
+        let of_cluster = |cluster: &ClusterResource| {
+            let named = cluster.cluster.tls.iter().flat_map(ClusterTls::secrets);
+            [lacks_endpoints(cluster, endpoints, dns), lacks_secrets(named, secrets)].concat()
+        };
+        promote(clusters, of_cluster, &mut missing);
         promote(routes, |table| lacks_clusters(clusters_of(table), clusters), &mut missing);
-        promote(listeners, |listener| lacks_routes(listener, routes, clusters), &mut missing);
+        let of_listener = |listener: &ListenerResource| {
+            // One that takes plaintext too serves that meanwhile.
+            let strict = listener.listener.tls.iter().filter(|tls| tls.mode == TlsMode::Strict);
+            let named = strict.flat_map(ListenerTls::secrets);
+            [lacks_routes(listener, routes, clusters), lacks_secrets(named, secrets)].concat()
+        };
+        promote(listeners, of_listener, &mut missing);
         missing
     }
 
@@ -222,13 +250,21 @@ impl World {
     fn put_placeholder(&mut self, missing: &Missing) {
         match missing {
             Missing::Address(name) => self.resolved(name.clone(), None),
+            Missing::Secret(name) => {
+                let awaited = Secret { name: name.clone(), ..Default::default() };
+                drop(self.secrets.insert(name.clone(), Held::placeholder(awaited)));
+            }
             Missing::Endpoints(name) => drop(self.endpoints.insert(name.clone(), Held::placeholder(Vec::new()))),
             Missing::Routes(name) => {
                 let held = self.routes.entry(name.clone()).or_default();
                 held.active = Some(Arc::new(RouteTable { name: name.clone(), hosts: Vec::new() }));
             }
             Missing::Cluster(name) => {
-                let empty = ClusterResource { cluster: empty_cluster(name), endpoints: EndpointSource::Static };
+                let empty = ClusterResource {
+                    cluster: empty_cluster(name),
+                    endpoints: EndpointSource::Static,
+                    tls_endpoints: TlsEndpoints::None,
+                };
                 self.clusters.entry(name.clone()).or_default().active = Some(Arc::new(empty));
             }
         }
@@ -243,6 +279,8 @@ impl World {
         self.clusters.retain(|name, held| held.sent.is_some() || used.contains(name));
         let wanted = self.wanted(Kind::Endpoints);
         self.endpoints.retain(|name, _| wanted.contains(name));
+        let wanted = self.wanted(Kind::Secret);
+        self.secrets.retain(|name, _| wanted.contains(name));
         let names = self.dns_names();
         self.dns.retain(|name, _| names.contains(name));
     }
@@ -270,8 +308,23 @@ impl World {
             listeners: active.iter().map(|resource| resource.listener.clone()).collect(),
             route_tables: tables.into_values().collect(),
             clusters: self.clusters.values().filter_map(|held| Some(self.cluster(held.active.as_ref()?))).collect(),
-            secrets: Vec::new(),
+            secrets: self.active_secrets(),
         }
+    }
+
+    /// Names of the secrets that anything refers to.
+    fn secret_names(&self) -> BTreeSet<String> {
+        let clusters = self.clusters.values().flat_map(Held::each).filter_map(|cluster| cluster.cluster.tls.as_ref());
+        let listeners = self.listeners.values().flat_map(Held::each).filter_map(|held| held.listener.tls.as_ref());
+        let names = clusters.flat_map(ClusterTls::secrets).chain(listeners.flat_map(ListenerTls::secrets));
+        names.map(str::to_owned).collect()
+    }
+
+    /// Each secret that is referred to; without content where it is still awaited.
+    fn active_secrets(&self) -> Vec<Secret> {
+        let active = |name: &String| self.secrets.get(name)?.active.as_deref().cloned();
+        let names = self.secret_names().into_iter();
+        names.map(|name| active(&name).unwrap_or_else(|| Secret { name, ..Default::default() })).collect()
     }
 
     fn active_table<'a>(&'a self, source: &'a RouteSource) -> Option<&'a Arc<RouteTable>> {
@@ -302,12 +355,14 @@ impl World {
                 }
             }
         }
+        resource.tls_endpoints.apply(&mut cluster.endpoints);
         cluster
     }
 
     /// Number of resources of a type, for the bound on it.
     pub(crate) fn count(&self, kind: Kind) -> usize {
         match kind {
+            Kind::Secret => self.secrets.len(),
             Kind::Cluster => self.clusters.len(),
             Kind::Endpoints => self.endpoints.len(),
             Kind::Listener => self.listeners.len(),
@@ -370,6 +425,10 @@ fn lacks_endpoints(
         }
         _ => Vec::new(),
     }
+}
+
+fn lacks_secrets<'a>(names: impl Iterator<Item = &'a str>, secrets: &Table<Secret>) -> Vec<Missing> {
+    names.filter(|name| !secrets.contains_key(*name)).map(|name| Missing::Secret(name.to_owned())).collect()
 }
 
 fn lacks_clusters(names: BTreeSet<&str>, clusters: &Table<ClusterResource>) -> Vec<Missing> {

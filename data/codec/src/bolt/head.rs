@@ -64,7 +64,7 @@ pub enum Version {
     V1,
     /// Protocol 2.
     V2 {
-        /// Its minor version: 1 is version 1 with another head, from 2 on there can be a checksum.
+        /// Its minor version: 1 is version 1 with another head, in 2 there can be a checksum.
         minor: u8,
         /// Features that are on; bit 0 is the checksum.
         switches: u8,
@@ -74,7 +74,7 @@ pub enum Version {
 impl Version {
     /// Whether a CRC-32 follows the content. Java sets the switch in minor version 1 too, without sending one.
     pub fn has_checksum(self) -> bool {
-        matches!(self, Version::V2 { minor: 2.., switches } if switches & 1 == 1)
+        matches!(self, Version::V2 { minor: 2, switches } if switches & 1 == 1)
     }
 
     /// Where the id is: one byte later in version 2.
@@ -126,6 +126,7 @@ impl Head {
             None => Ok(None),
             Some(1) => Self::after(Version::V1, bytes, 1),
             Some(2) => match (bytes.get(1), bytes.get(11)) {
+                (Some(&minor @ (0 | 3..)), _) => Err(Reject::Minor(minor)),
                 (Some(&minor), Some(&switches)) => Self::after(Version::V2 { minor, switches }, bytes, 2),
                 _ => Ok(None),
             },

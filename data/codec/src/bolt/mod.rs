@@ -39,6 +39,9 @@ pub enum Reject {
     /// The first byte is neither 1 nor 2.
     #[error("not a SOFABolt frame: protocol {0}")]
     Protocol(u8),
+    /// A minor version of protocol 2 other than 1 and 2: Java would wait for it forever.
+    #[error("unknown version 2.{0}")]
+    Minor(u8),
     /// A type other than response, request and one-way.
     #[error("unknown frame type {0}")]
     Type(u8),

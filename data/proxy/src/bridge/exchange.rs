@@ -166,7 +166,8 @@ impl Exchange<'_> {
     ) -> Result<Ended, Refusal> {
         let wait = Some(times.deadlines.connection(times.idle));
         let by_http2 = match cluster.compiled.config.protocol {
-            UpstreamProtocol::Http1 => false,
+            // Requests to Bolt and Dubbo clusters have been refused already.
+            UpstreamProtocol::Http1 | UpstreamProtocol::Bolt | UpstreamProtocol::Dubbo => false,
             UpstreamProtocol::Http2 => true,
             UpstreamProtocol::SameAsDownstream => matches!(self.sink, Sink::Http2 { .. }),
         };

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use weir_client::registration::SelfCheck;
+use weir_client::registration::{SelfCheck, TlsState};
 use weir_client::xds::{ApplyError as Refusal, Sink};
 use weir_config::ProxyConfig;
 
 use crate::selfcheck::{self, Expectations};
-use crate::{ApplyError, Proxy, Readiness, Snapshot};
+use crate::{ApplyError, CertificateInfo, Proxy, Readiness, Snapshot};
 
 /// A failed self-check is repeated after this.
 const CHECK_AGAIN: Duration = Duration::from_secs(2);
@@ -56,18 +56,29 @@ fn rejected(message: String) -> Refusal {
     Refusal::Rejected { message, listeners: Vec::new() }
 }
 
-/// Starts the applier; the watch tells the latest self-check, once there is one. `log_requests`: every listener writes
-/// the access log.
-pub(super) fn spawn(
-    proxy: Proxy,
-    expected: Expectations,
-    log_requests: bool,
-) -> (ProxySink, watch::Receiver<Option<SelfCheck>>) {
+/// What came of the configurations that were put into force.
+pub(super) struct Observed {
+    /// The latest self-check, once there is one.
+    pub(super) checks: watch::Receiver<Option<SelfCheck>>,
+    /// The certificate that the inbound listener answers TLS with, once there is one.
+    pub(super) tls: watch::Receiver<Option<TlsState>>,
+}
+
+/// Starts the applier. `log_requests`: every listener writes the access log.
+pub(super) fn spawn(proxy: Proxy, expected: Expectations, log_requests: bool) -> (ProxySink, Observed) {
     let (jobs, queue) = mpsc::channel(1);
-    let (report, reports) = watch::channel(None);
-    let applier = Applier { proxy: proxy.clone(), expected, queue, report, state: State::Checking(None) };
+    let (report, checks) = watch::channel(None);
+    let (tls_state, tls) = watch::channel(None);
+    let applier = Applier {
+        proxy: proxy.clone(),
+        expected,
+        queue,
+        report,
+        tls: TlsInUse::new(tls_state),
+        state: State::Checking(None),
+    };
     tokio::spawn(applier.run());
-    (ProxySink { proxy, jobs, log_requests }, reports)
+    (ProxySink { proxy, jobs, log_requests }, Observed { checks, tls })
 }
 
 enum State {
@@ -81,6 +92,7 @@ struct Applier {
     expected: Expectations,
     queue: mpsc::Receiver<Job>,
     report: watch::Sender<Option<SelfCheck>>,
+    tls: TlsInUse,
     state: State,
 }
 
@@ -135,11 +147,39 @@ impl Applier {
         Ok(())
     }
 
-    async fn switch(&self, snapshot: Arc<Snapshot>) -> Outcome {
-        self.proxy.apply(snapshot).await.map(drop).map_err(|error| {
+    async fn switch(&mut self, snapshot: Arc<Snapshot>) -> Outcome {
+        let certificate = snapshot.inbound_certificate().cloned();
+        self.proxy.apply(snapshot).await.map(|_| self.tls.note(certificate)).map_err(|error| {
             let ApplyError::Bind(failures) = &error;
             let listeners = failures.iter().map(|failure| failure.listener.clone()).collect();
             Refusal::Rejected { message: error.to_string(), listeners }
         })
+    }
+}
+
+/// The certificate in use, as the control plane is told of it: every worker answers with it.
+struct TlsInUse {
+    state: watch::Sender<Option<TlsState>>,
+    fingerprint: String,
+    generation: u64,
+}
+
+impl TlsInUse {
+    fn new(state: watch::Sender<Option<TlsState>>) -> Self {
+        TlsInUse { state, fingerprint: String::new(), generation: 0 }
+    }
+
+    fn note(&mut self, certificate: Option<CertificateInfo>) {
+        let Some(certificate) = certificate.filter(|certificate| certificate.fingerprint != self.fingerprint) else {
+            return;
+        };
+        self.generation += 1;
+        self.fingerprint = certificate.fingerprint;
+        tracing::info!(identity = %certificate.identity, generation = self.generation, "a certificate is in use");
+        self.state.send_replace(Some(TlsState {
+            generation: self.generation,
+            identity: certificate.identity,
+            not_after_unix_s: certificate.not_after_unix_s,
+        }));
     }
 }

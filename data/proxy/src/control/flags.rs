@@ -43,7 +43,7 @@ pub struct ControlFlags {
     /// A service this app calls and the local address at which the proxy offers it; may be repeated
     #[arg(long = "upstream", value_name = "APP=ADDR:PORT")]
     pub upstreams: Vec<Upstream>,
-    /// A protocol the app speaks: http1, http2 or grpc; may be repeated
+    /// A protocol the app speaks: http1, http2, grpc, bolt, dubbo or tcp; may be repeated
     #[arg(long = "protocol", value_name = "PROTOCOL", default_value = "http1")]
     pub protocols: Vec<String>,
     /// Version of the application, for others to see

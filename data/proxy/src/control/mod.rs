@@ -23,6 +23,7 @@ use weir_client::{Token, TokenError};
 
 use crate::selfcheck::{self, Expectations};
 use crate::{DrainOptions, DrainReport, Proxy, Readiness};
+use applier::Observed;
 pub use flags::{ControlFlags, Upstream};
 use windows::Windows;
 
@@ -56,7 +57,8 @@ pub async fn run(
     let token = Token::load(flags.token_file.clone(), &flags.token_env)?;
     selfcheck::raise_descriptor_limit();
     let grace = if inherited.is_empty() { OWN_SOCKET_GRACE } else { Duration::ZERO };
-    let (sink, checks) = applier::spawn(proxy.clone(), expectations(&flags, inherited), flags.log_requests);
+    let (sink, Observed { checks, tls }) =
+        applier::spawn(proxy.clone(), expectations(&flags, inherited), flags.log_requests);
     let (status, statuses) = watch::channel(XdsStatus::default());
     let options = XdsOptions {
         address: identity.address.clone(),
@@ -64,9 +66,11 @@ pub async fn run(
         node: identity.node(),
         is_sotw: flags.xds_sotw,
     };
+    let address = identity.address.clone();
     let following = tokio::spawn(xds::run(options, sink, status));
     let showing = tokio::spawn(show_waiting(proxy.clone(), identity.address.clone(), statuses, checks.clone()));
-    let registration = tokio::spawn(register(proxy.clone(), identity, token, checks));
+    let registration =
+        tokio::spawn(register(proxy.clone(), identity, RegistrationOptions { address, token, tls }, checks));
     let mut stop = pin!(stop);
     let asked = tokio::select! {
         () = &mut stop => false,
@@ -156,7 +160,7 @@ fn waiting(address: &str, status: &XdsStatus) -> String {
 async fn register(
     proxy: Proxy,
     identity: Identity,
-    token: Token,
+    options: RegistrationOptions,
     mut checks: watch::Receiver<Option<SelfCheck>>,
 ) -> Registration {
     let first = loop {
@@ -168,7 +172,6 @@ async fn register(
         }
     };
     let (sender, hellos) = watch::channel(identity.hello(first));
-    let options = RegistrationOptions { address: identity.address.clone(), token };
     let mut windows = Windows::begin(proxy);
     let registration = Registration::spawn(options, hellos, move || windows.next());
     tokio::spawn(async move {
@@ -229,6 +232,7 @@ impl Identity {
             application: (flags.app_port != 0).then(|| SocketAddr::new(flags.app_address, flags.app_port)),
             upstreams: flags.upstreams.iter().map(|upstream| (upstream.app.clone(), upstream.listen)).collect(),
             version: self.release.clone(),
+            tls: true,
         }
     }
 
@@ -256,7 +260,7 @@ impl Identity {
             self_check: Some(self_check),
             labels: flags.labels.iter().cloned().collect(),
             supervisor: flags.supervisor.clone(),
-            tls_capable: false,
+            tls_capable: true,
             tls: None,
         }
     }

@@ -1,10 +1,15 @@
 //! Health windows in the terms of the control stream, with what the process itself used.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use weir_client::registration::{EndpointTraffic, Health, Traffic as TrafficReport};
+use weir_client::registration::{EndpointTraffic, Health, PeerConnections, Traffic as TrafficReport};
 
+use crate::stats::{LinkKey, LinkTotal};
 use crate::{EndpointWindow, HealthWindow, Proxy, Traffic};
+
+/// Most rows about peers in one report.
+const MAX_PEERS: usize = 256;
 
 /// Gives the window since the previous call.
 pub(super) struct Windows {
@@ -12,13 +17,14 @@ pub(super) struct Windows {
     sequence: u64,
     began: Instant,
     cpu: Duration,
+    peers: Peers,
 }
 
 impl Windows {
     /// What happened before does not count.
     pub(super) fn begin(proxy: Proxy) -> Self {
         proxy.take_health_window();
-        Windows { proxy, sequence: 0, began: Instant::now(), cpu: cpu_time() }
+        Windows { proxy, sequence: 0, began: Instant::now(), cpu: cpu_time(), peers: Peers::default() }
     }
 
     pub(super) fn next(&mut self) -> Health {
@@ -33,6 +39,7 @@ impl Windows {
             duration_ms: clamp(length.as_millis()),
             rss_bytes: resident_bytes(),
             cpu_us: clamp(used.as_micros()),
+            peers: self.peers.next(self.proxy.links()),
             ..report(window)
         }
     }
@@ -49,6 +56,44 @@ fn report(window: HealthWindow) -> Health {
         endpoints: window.endpoints.into_iter().map(endpoint).collect(),
         ..Default::default()
     }
+}
+
+/// Who speaks TLS with whom: what is open, and what began or was refused since the last time.
+#[derive(Default)]
+struct Peers(BTreeMap<LinkKey, LinkTotal>);
+
+impl Peers {
+    fn next(&mut self, totals: BTreeMap<LinkKey, LinkTotal>) -> Vec<PeerConnections> {
+        let before = std::mem::replace(&mut self.0, totals);
+        let since = |(key, total): (&LinkKey, &LinkTotal)| {
+            let begun = before.get(key).copied().unwrap_or_default();
+            PeerConnections {
+                identity: key.identity.to_string(),
+                inbound: key.inbound,
+                cluster: key.cluster.to_string(),
+                tls: clamp(total.tls.into()),
+                plain: clamp(total.plain.into()),
+                handshakes: total.handshakes - begun.handshakes.min(total.handshakes),
+                refused: total.refused - begun.refused.min(total.refused),
+            }
+        };
+        bounded(self.0.iter().map(since).collect())
+    }
+}
+
+/// What exceeds the bound becomes one row, for the peer `other`.
+fn bounded(mut rows: Vec<PeerConnections>) -> Vec<PeerConnections> {
+    if rows.len() > MAX_PEERS {
+        let mut other = PeerConnections { identity: "other".into(), inbound: true, ..Default::default() };
+        for row in rows.split_off(MAX_PEERS - 1) {
+            other.tls = other.tls.saturating_add(row.tls);
+            other.plain = other.plain.saturating_add(row.plain);
+            other.handshakes += row.handshakes;
+            other.refused += row.refused;
+        }
+        rows.push(other);
+    }
+    rows
 }
 
 fn traffic(traffic: Traffic) -> TrafficReport {

@@ -11,7 +11,7 @@ use super::head::{RequestEdits, write_request};
 use crate::bridge;
 use crate::io::Buf;
 use crate::phases::{self, Answer, Destination, decide};
-use crate::snapshot::{self, Action, ForwardAction, rewritten};
+use crate::snapshot::{self, Action, Family, ForwardAction, rewritten};
 use crate::trace::TraceContext;
 use crate::worker::{Connection, Details, ListenerView, Ticket};
 
@@ -98,7 +98,13 @@ fn prepare_with<'b>(
 fn decided(connection: &Connection, view: Rc<ListenerView>, bytes: &[u8], head: &RequestHead<'_, '_>) -> Request {
     let mut ticket = Ticket::new(&connection.worker, &view);
     let fields = HeaderFields(head.headers);
-    let request = snapshot::Request { method: head.method, host: head.host, path: head.path, fields: &fields };
+    let request = snapshot::Request {
+        family: Family::Http,
+        method: head.method,
+        host: head.host,
+        path: head.path,
+        fields: &fields,
+    };
     let decision = decide(&connection.worker, &view, connection.peer.ip(), &request);
     ticket.decided(&decision);
     let trace = trace(connection, &view, head);
@@ -147,6 +153,7 @@ fn details(connection: &Connection, head: &RequestHead<'_, '_>) -> Details {
     Details {
         peer: connection.peer.to_string(),
         identity: connection.link.as_ref().map(|link| link.identity.clone()),
+        protocol: None,
         method: head.method.to_owned(),
         host: head.host.to_owned(),
         path: head.path.to_owned(),

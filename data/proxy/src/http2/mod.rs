@@ -17,7 +17,7 @@ use crate::bridge::{Decided, Exchange, MapFields, Outgoing, RequestBody, Sink, c
 use crate::http1::{forward_action, forwarded_for};
 use crate::io::{Buf, Prefixed, Timer};
 use crate::phases::{Answer, Next, decide};
-use crate::snapshot::{self, rewritten};
+use crate::snapshot::{self, Family, rewritten};
 use crate::stats::{Fault, Link, Refusal};
 use crate::trace::TraceContext;
 use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
@@ -164,12 +164,14 @@ fn decided(
     let bad_length = |_| Answer::refuse(Refusal::BadRequest, 400, "content-length is not one number\n");
     let length = content_length(&parts.headers).map_err(bad_length)?;
     let fields = MapFields(&parts.headers);
-    let request = snapshot::Request { method: parts.method.as_str(), host: &host, path, fields: &fields };
+    let request =
+        snapshot::Request { family: Family::Http, method: parts.method.as_str(), host: &host, path, fields: &fields };
     let decision = decide(&shared.worker, view, shared.peer.ip(), &request);
     ticket.decided(&decision);
     let trace = trace(shared, view, &parts.headers);
     ticket.keep_details(trace, || Details {
         peer: shared.peer.to_string(),
+        protocol: None,
         method: parts.method.to_string(),
         host: host.clone(),
         path: path.to_owned(),

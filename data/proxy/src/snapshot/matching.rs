@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use regex::bytes::Regex;
-use weir_config::{ConfigError, HashKey, RouteMatch, StringMatch, ValueMatch};
+use weir_config::{ConfigError, HashKey, RouteMatch, StringMatch, UpstreamProtocol, ValueMatch};
 
 /// The fields of a request's head, whichever protocol brought it.
 pub(crate) trait Fields {
@@ -11,9 +11,33 @@ pub(crate) trait Fields {
     fn get(&self, name: &str) -> Option<Cow<'_, [u8]>>;
 }
 
+/// What a caller speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// HTTP, of whichever version.
+    Http,
+    /// SOFABolt.
+    Bolt,
+    /// Dubbo 2.
+    Dubbo,
+}
+
+impl Family {
+    /// Whether a request can go to a cluster: HTTP is translated between its versions, nothing else is.
+    pub(crate) fn reaches(self, cluster: UpstreamProtocol) -> bool {
+        match cluster {
+            UpstreamProtocol::Http1 | UpstreamProtocol::Http2 => self == Family::Http,
+            UpstreamProtocol::Bolt => self == Family::Bolt,
+            UpstreamProtocol::Dubbo => self == Family::Dubbo,
+            UpstreamProtocol::SameAsDownstream => true,
+        }
+    }
+}
+
 /// What routing looks at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a, F> {
+    pub(crate) family: Family,
     pub(crate) method: &'a str,
     /// With port, if it was sent.
     pub(crate) host: &'a str,
@@ -172,7 +196,7 @@ mod tests {
     }
 
     fn request(path: &str) -> Request<'_, NoFields> {
-        Request { method: "GET", host: "h", path, fields: &NoFields }
+        Request { family: Family::Http, method: "GET", host: "h", path, fields: &NoFields }
     }
 
     #[test]

@@ -7,13 +7,13 @@ mod paths;
 mod router;
 
 pub(crate) use balance::{Group, hash};
-pub(crate) use matching::{Fields, Request};
+pub(crate) use matching::{Family, Fields, Request};
 pub(crate) use router::{Action, ForwardAction, RouteEntry, RouteId, Router, rewritten};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use weir_config::{Cluster, ConfigError, Listener, ListenerProtocol, ProxyConfig};
+use weir_config::{Cluster, ConfigError, Direction, Listener, ListenerProtocol, ProxyConfig};
 
 use crate::tls::{CertificateInfo, ClientTls, Secrets, ServerTls};
 
@@ -106,6 +106,17 @@ impl Snapshot {
     /// What may be shown of its certificates, by the name of their secret.
     pub fn certificates(&self) -> &BTreeMap<String, CertificateInfo> {
         &self.certificates
+    }
+}
+
+impl Snapshot {
+    /// The certificate that the inbound side answers TLS with; `None` while there is no such listener or certificate.
+    pub fn inbound_certificate(&self) -> Option<&CertificateInfo> {
+        let inbound = |listener: &&Arc<CompiledListener>| listener.config.direction == Direction::Inbound;
+        let ready =
+            |listener: &&Arc<CompiledListener>| listener.tls.as_ref().is_some_and(|tls| tls.generation().is_some());
+        let listener = self.listeners.iter().filter(inbound).find(ready)?;
+        self.certificates.get(&listener.config.tls.as_ref()?.certificate)
     }
 }
 

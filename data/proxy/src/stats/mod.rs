@@ -13,10 +13,10 @@ pub(crate) use counter::Held;
 pub(crate) use health::HealthReader;
 pub use health::{EndpointWindow, HealthWindow, Traffic};
 pub use histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};
-pub(crate) use links::{Link, LinkKey};
+pub(crate) use links::{Link, LinkKey, LinkTotal, link_totals};
 pub use reasons::{Fault, Refusal};
 pub(crate) use render::render;
-pub(crate) use series::{ClusterStats, EndpointStats, Series, SeriesKey, direction_label};
+pub(crate) use series::{ClusterStats, EndpointStats, RpcKey, Series, SeriesKey, direction_label};
 pub(crate) use worker::WorkerStats;
 
 use std::sync::Arc;

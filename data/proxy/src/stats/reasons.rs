@@ -17,6 +17,10 @@ pub enum Refusal {
     HeadBytes,
     /// The request had too many header fields.
     HeaderCount,
+    /// A Bolt or Dubbo frame was too long.
+    FrameBytes,
+    /// The caller left more answers unread than may be held.
+    Unread,
     /// The request was malformed or ambiguous.
     BadRequest,
     /// The request's head did not arrive in time.
@@ -52,6 +56,8 @@ impl Refusal {
         Refusal::Pending,
         Refusal::HeadBytes,
         Refusal::HeaderCount,
+        Refusal::FrameBytes,
+        Refusal::Unread,
         Refusal::BadRequest,
         Refusal::HeadTimeout,
         Refusal::RouteTimeout,
@@ -75,6 +81,8 @@ impl Refusal {
             Refusal::Pending => "pending",
             Refusal::HeadBytes => "head_bytes",
             Refusal::HeaderCount => "header_count",
+            Refusal::FrameBytes => "frame_bytes",
+            Refusal::Unread => "unread",
             Refusal::BadRequest => "bad_request",
             Refusal::HeadTimeout => "head_timeout",
             Refusal::RouteTimeout => "route_timeout",

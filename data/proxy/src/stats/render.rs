@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};
 use super::links::{LinkTotal, link_totals};
 use super::reasons::{Fault, Refusal};
-use super::series::{CLASSES, ClusterStats, SeriesKey};
+use super::series::{CLASSES, ClusterStats, RpcKey, Series, SeriesKey};
 use super::worker::{HandshakeFailures, WorkerStats};
 use crate::tls::{CertificateInfo, HandshakeFailure};
 
@@ -37,23 +37,39 @@ struct Sum {
 }
 
 fn requests(out: &mut String, workers: &[Arc<WorkerStats>]) {
-    let mut sums: BTreeMap<SeriesKey, Sum> = BTreeMap::new();
-    for series in workers.iter().flat_map(|worker| worker.all_series()) {
+    let all = workers.iter().flat_map(|worker| worker.all_series());
+    series(out, "weir_request", "requests", all, labels);
+    let all = workers.iter().flat_map(|worker| worker.all_rpc_series());
+    series(out, "weir_rpc_request", "Bolt and Dubbo requests", all, rpc_labels);
+}
+
+/// A counter and a histogram for each set of labels.
+fn series<K: Clone + Ord>(
+    out: &mut String,
+    name: &str,
+    what: &str,
+    all: impl Iterator<Item = Arc<Series<K>>>,
+    labels: fn(&K) -> String,
+) {
+    let mut sums: BTreeMap<K, Sum> = BTreeMap::new();
+    for series in all {
         let sum = sums.entry(series.key.clone()).or_default();
         sum.sum_us += series.latency.sum_us();
         let counts = series.latency.counts();
         sum.buckets.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
         sum.classes.iter_mut().enumerate().for_each(|(class, total)| *total += series.class(class));
     }
-    head(out, "weir_requests_total", "counter", "Finished requests by class of the answer's status.");
+    let total = format!("{name}s_total");
+    head(out, &total, "counter", &format!("Finished {what} by class of the answer's status."));
     for (key, sum) in &sums {
         for (class, count) in CLASSES.iter().zip(sum.classes).filter(|(_, count)| *count > 0) {
-            let _ = writeln!(out, "weir_requests_total{{{},code_class=\"{class}\"}} {count}", labels(key));
+            let _ = writeln!(out, "{total}{{{},code_class=\"{class}\"}} {count}", labels(key));
         }
     }
-    head(out, "weir_request_duration_seconds", "histogram", "From a request's head to the end of its answer.");
+    let duration = format!("{name}_duration_seconds");
+    head(out, &duration, "histogram", "From a request's head to the end of its answer.");
     for (key, sum) in &sums {
-        histogram(out, "weir_request_duration_seconds", &labels(key), &sum.buckets, sum.sum_us);
+        histogram(out, &duration, &labels(key), &sum.buckets, sum.sum_us);
     }
 }
 
@@ -116,6 +132,12 @@ fn gauges(out: &mut String, workers: &[Arc<WorkerStats>], drill: bool) {
         ("weir_connections_total", "counter", "Connections accepted.", sum(|stats| stats.connections.get())),
         ("weir_active_connections", "gauge", "Callers' connections open.", sum(|stats| stats.active_connections.get())),
         ("weir_active_requests", "gauge", "Requests in flight.", sum(|stats| stats.active_requests.get())),
+        (
+            "weir_late_answers_total",
+            "counter",
+            "Bolt and Dubbo answers that nobody waited for any more.",
+            sum(|stats| stats.late_answers.get()),
+        ),
         ("weir_workers", "gauge", "Worker threads.", workers.len() as u64),
         ("weir_drill_active", "gauge", "1 while a deliberate fault is switched on.", u64::from(drill)),
     ];
@@ -186,6 +208,17 @@ fn labels(key: &SeriesKey) -> String {
         key.direction,
         escape(&key.route),
         escape(&key.cluster)
+    )
+}
+
+fn rpc_labels(key: &RpcKey) -> String {
+    format!(
+        "listener=\"{}\",direction=\"{}\",protocol=\"{}\",service=\"{}\",method=\"{}\"",
+        escape(&key.listener),
+        key.direction,
+        key.protocol,
+        escape(&key.service),
+        escape(&key.method)
     )
 }
 

@@ -17,10 +17,20 @@ pub(crate) struct SeriesKey {
     pub(crate) cluster: Arc<str>,
 }
 
-/// Requests of one listener, route and cluster.
+/// Labels of a series of RPCs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RpcKey {
+    pub(crate) listener: Arc<str>,
+    pub(crate) direction: &'static str,
+    pub(crate) protocol: &'static str,
+    pub(crate) service: Arc<str>,
+    pub(crate) method: Arc<str>,
+}
+
+/// Requests with the same labels.
 #[derive(Debug)]
-pub(crate) struct Series {
-    pub(crate) key: SeriesKey,
+pub(crate) struct Series<K = SeriesKey> {
+    pub(crate) key: K,
     by_class: [Counter; CLASSES.len()],
     pub(crate) latency: Histogram,
 }
@@ -28,8 +38,8 @@ pub(crate) struct Series {
 /// Values of the `code_class` label; what is no status at all is the first.
 pub(crate) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-impl Series {
-    pub(crate) fn new(key: SeriesKey) -> Self {
+impl<K> Series<K> {
+    pub(crate) fn new(key: K) -> Self {
         Series { key, by_class: Default::default(), latency: Histogram::default() }
     }
 

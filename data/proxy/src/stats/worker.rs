@@ -9,7 +9,7 @@ use super::counter::Counter;
 use super::histogram::Histogram;
 use super::links::Links;
 use super::reasons::{ByReason, FAULTS, Fault, REFUSALS, Refusal};
-use super::series::{ClusterStats, EndpointStats, Series, SeriesKey};
+use super::series::{ClusterStats, EndpointStats, RpcKey, Series, SeriesKey};
 use crate::tls::HandshakeFailure;
 
 /// Series per worker; further routes are counted together under the route `other`.
@@ -28,6 +28,8 @@ impl HandshakeFailures {
         self.0.at(failure as usize).get()
     }
 }
+/// The same for services and methods.
+const MAX_RPC_SERIES: usize = 1_000;
 
 /// Requests in one direction.
 #[derive(Debug, Default)]
@@ -53,7 +55,10 @@ pub(crate) struct WorkerStats {
     /// Handshakes that failed, with callers and with endpoints.
     pub(crate) inbound_handshakes: HandshakeFailures,
     pub(crate) outbound_handshakes: HandshakeFailures,
+    /// Answers that nobody waited for any more.
+    pub(crate) late_answers: Counter,
     series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
+    rpc_series: Mutex<HashMap<RpcKey, Arc<Series<RpcKey>>>>,
     clusters: Mutex<Vec<Arc<ClusterStats>>>,
     endpoints: Mutex<Vec<Arc<EndpointStats>>>,
 }
@@ -94,6 +99,20 @@ impl WorkerStats {
             key.cluster = "other".into();
         }
         series.entry(key.clone()).or_insert_with(|| Arc::new(Series::new(key))).clone()
+    }
+
+    /// As [`series`](Self::series), by service and method. Callers name them, so what comes after the first are `other`.
+    pub(crate) fn rpc_series(&self, mut key: RpcKey) -> Arc<Series<RpcKey>> {
+        let mut series = lock(&self.rpc_series);
+        if series.len() >= MAX_RPC_SERIES && !series.contains_key(&key) {
+            key.service = "other".into();
+            key.method = "other".into();
+        }
+        series.entry(key.clone()).or_insert_with(|| Arc::new(Series::new(key))).clone()
+    }
+
+    pub(crate) fn all_rpc_series(&self) -> Vec<Arc<Series<RpcKey>>> {
+        lock(&self.rpc_series).values().cloned().collect()
     }
 
     pub(crate) fn all_series(&self) -> Vec<Arc<Series>> {

@@ -258,7 +258,7 @@ fn server_config(
         ListenerProtocol::Auto => [Alpn::Http2.names(), Alpn::Http1.names()].concat(),
         ListenerProtocol::Http1 => Alpn::Http1.names(),
         ListenerProtocol::Http2 => Alpn::Http2.names(),
-        ListenerProtocol::Tcp => Vec::new(),
+        ListenerProtocol::Bolt | ListenerProtocol::Dubbo | ListenerProtocol::Tcp => Vec::new(),
     };
     // Connections live long here, and what is not kept cannot be stolen or outlive a rotation.
     config.send_tls13_tickets = 0;

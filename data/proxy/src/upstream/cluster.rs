@@ -12,6 +12,7 @@ use weir_config::{Balance, Endpoint};
 
 use super::h2::H2Pool;
 use crate::io::{BufferPool, Stream};
+use crate::rpc::RpcPool;
 use crate::snapshot::{CompiledCluster, Group, Snapshot};
 use crate::stats::{ClusterStats, EndpointStats, Link, WorkerStats};
 use crate::tls::{ClientTls, Security};
@@ -41,6 +42,7 @@ pub(crate) struct EndpointState {
     pub(crate) stats: Arc<EndpointStats>,
     pub(crate) idle: RefCell<Vec<Idle>>,
     pub(crate) h2: H2Pool,
+    pub(crate) rpc: RpcPool,
     /// No longer in the configuration: what is in flight finishes, and nothing goes back into the pool.
     pub(crate) retired: Cell<bool>,
     /// How connections to it are to be secured now; those secured otherwise get no new request.
@@ -62,7 +64,7 @@ pub(crate) struct Idle {
 pub(crate) struct OpenConnection {
     stats: Arc<ClusterStats>,
     freed: Rc<Notify>,
-    pub(super) security: Security,
+    pub(crate) security: Security,
     /// Who is at the other end, where that is asked.
     pub(super) link: Option<Link>,
 }
@@ -95,6 +97,11 @@ impl InFlight {
         InFlight { endpoint: endpoint.clone() }
     }
 
+    /// Where it goes.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.endpoint.address
+    }
+
     /// Counts how the attempt ended.
     pub(crate) fn finish(&self, error: bool) {
         self.endpoint.stats.requests.inc();
@@ -117,6 +124,7 @@ impl EndpointState {
             stats: Arc::new(EndpointStats::new(cluster.clone(), address)),
             idle: RefCell::default(),
             h2: H2Pool::default(),
+            rpc: RpcPool::default(),
             retired: Cell::new(false),
             tls: RefCell::default(),
             security: Cell::new(Security::Plain),
@@ -146,6 +154,7 @@ impl EndpointState {
         self.retired.set(true);
         self.idle.take();
         self.h2.retire();
+        self.rpc.retire();
     }
 
     pub(crate) fn note_connected(&self) {

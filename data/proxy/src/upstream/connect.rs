@@ -12,7 +12,7 @@ use crate::stats::{Link, LinkKey};
 use crate::tls::{Alpn, ClientTls, HandshakeFailure, Security, identity_of};
 
 /// Connects within the cluster's time, and counts how it went.
-pub(super) async fn open_stream(
+pub(crate) async fn open_stream(
     cluster: &ClusterState,
     endpoint: &EndpointState,
     alpn: Alpn,

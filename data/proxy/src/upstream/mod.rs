@@ -10,7 +10,8 @@ mod pool;
 mod retry;
 
 pub(crate) use self::h2::{CONNECTION_WINDOW, H2Lease, STREAM_WINDOW, acquire_h2};
-pub(crate) use cluster::{ClusterState, EndpointState, InFlight, build_clusters};
+pub(crate) use cluster::{ClusterState, EndpointState, InFlight, OpenConnection, build_clusters};
+pub(crate) use connect::open_stream;
 pub(crate) use deadlines::{Deadlines, Progress};
 pub(crate) use pool::{AcquireError, Lease, acquire, try_idle};
 pub(crate) use retry::{Again, Attempts, Failure};

@@ -98,6 +98,7 @@ impl ClusterState {
             };
             endpoint.idle.borrow_mut().retain_mut(keep);
             endpoint.h2.sweep(endpoint, now, timeout);
+            endpoint.rpc.sweep(endpoint);
         }
     }
 }

@@ -25,6 +25,7 @@ use weir_config::Direction;
 use crate::access_log::LogBuffer;
 use crate::io::{BufferPool, FramePool};
 use crate::options::Drill;
+use crate::rpc::Scratch;
 use crate::stats::{Span, WorkerStats};
 
 /// What all tasks of a worker share; never leaves its thread.
@@ -36,6 +37,7 @@ pub(crate) struct Worker {
     pub(crate) handshakes: Cell<usize>,
     /// Memory of requests under way.
     pub(crate) frames: FramePool,
+    pub(crate) scratch: Scratch,
     pub(crate) drill: Option<Drill>,
     pub(crate) log: LogBuffer,
     pub(crate) spans: Option<SyncSender<Span>>,

@@ -134,6 +134,7 @@ impl Worker {
             buffers: Default::default(),
             handshakes: Cell::new(0),
             frames: Default::default(),
+            scratch: Default::default(),
             drill: setup.drill,
             log: LogBuffer::new(setup.log),
             spans: setup.spans,

@@ -11,7 +11,7 @@ use super::view::{Labels, ListenerView};
 use crate::access_log::Line;
 use crate::phases::{Answer, Decision, Next};
 use crate::snapshot::RouteId;
-use crate::stats::{Fault, Refusal, Span};
+use crate::stats::{Fault, Refusal, RpcKey, Series, Span};
 use crate::trace::TraceContext;
 
 /// Counts a request as active until it is finished or dropped. Dropped unfinished, it ended without an answer.
@@ -27,6 +27,9 @@ pub(crate) struct Ticket {
     error: Cell<bool>,
     refusal: Cell<Option<Refusal>>,
     endpoint: Cell<Option<SocketAddr>>,
+    /// Status in the RPC protocol's own terms.
+    rpc_status: Cell<Option<u16>>,
+    rpc_series: Option<Arc<Series<RpcKey>>>,
     details: Option<Box<Details>>,
 }
 
@@ -34,6 +37,8 @@ pub(crate) struct Ticket {
 #[derive(Debug)]
 pub(crate) struct Details {
     pub(crate) peer: String,
+    /// Of RPC protocols only.
+    pub(crate) protocol: Option<&'static str>,
     pub(crate) method: String,
     pub(crate) host: String,
     pub(crate) path: String,
@@ -56,6 +61,8 @@ impl Ticket {
             error: Cell::new(false),
             refusal: Cell::new(None),
             endpoint: Cell::new(None),
+            rpc_status: Cell::new(None),
+            rpc_series: None,
             details: None,
         }
     }
@@ -96,6 +103,17 @@ impl Ticket {
         self.status.set(status);
     }
 
+    /// The status of an RPC: the HTTP status nearest to it, and its own.
+    pub(crate) fn set_rpc_status(&self, status: u16, own: u16) {
+        self.status.set(status);
+        self.rpc_status.set(Some(own));
+    }
+
+    /// Where it is counted by service and method.
+    pub(crate) fn set_rpc_series(&mut self, series: Arc<Series<RpcKey>>) {
+        self.rpc_series = Some(series);
+    }
+
     /// It failed, whatever its status says: broken off, or a gRPC status of the server's making.
     pub(crate) fn set_error(&self) {
         self.error.set(true);
@@ -129,6 +147,9 @@ impl Ticket {
             traffic.errors.inc();
         }
         self.listener.record(&self.worker.stats, self.series, self.labels(), status, micros);
+        if let Some(series) = &self.rpc_series {
+            series.record(status, micros);
+        }
         if let Some(details) = &self.details {
             self.tell(details, elapsed);
         }
@@ -158,10 +179,12 @@ impl Ticket {
             listener: &self.listener.compiled.name,
             peer: &details.peer,
             identity: details.identity.as_deref().filter(|identity| !identity.is_empty()),
+            protocol: details.protocol,
             method: &details.method,
             host: &details.host,
             path: &details.path,
             status: self.status.get(),
+            rpc_status: self.rpc_status.get(),
             duration_us: elapsed.as_micros() as u64,
             route: labels.route.map_or("", |route| route),
             cluster: labels.cluster.map_or("", |cluster| cluster),
@@ -220,6 +243,8 @@ pub(crate) fn count_refusal(worker: &Worker, refusal: Refusal) {
         Refusal::BadRequest | Refusal::UpstreamProtocol => Fault::Protocol,
         Refusal::HeadBytes
         | Refusal::HeaderCount
+        | Refusal::FrameBytes
+        | Refusal::Unread
         | Refusal::HeadTimeout
         | Refusal::NoRoute
         | Refusal::NoEndpoint

@@ -1,6 +1,7 @@
 //! A snapshot as one worker serves it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use tokio::task::AbortHandle;
 use weir_config::Direction;
 
 use crate::io::Listener;
+use crate::rpc::Protocol;
 use crate::snapshot::{CompiledListener, RouteEntry, RouteId, Snapshot, Target};
-use crate::stats::{Series, SeriesKey, WorkerStats, direction_label};
+use crate::stats::{RpcKey, Series, SeriesKey, WorkerStats, direction_label};
 use crate::tls::Accepts;
 use crate::upstream::ClusterState;
 
@@ -26,6 +28,8 @@ pub(crate) struct ListenerView {
     pub(crate) compiled: Arc<CompiledListener>,
     pub(crate) view: Rc<View>,
     series: RefCell<Vec<Option<Arc<Series>>>>,
+    /// By `/service/method`.
+    rpc_series: RefCell<HashMap<Box<str>, Arc<Series<RpcKey>>>>,
 }
 
 /// A listener of one worker, over all snapshots that have it.
@@ -93,7 +97,7 @@ impl ListenerView {
             Target::Router(router) => view.snapshot.routers[router].series,
             Target::Cluster(_) => 1,
         };
-        ListenerView { compiled, view, series: RefCell::new(vec![None; series]) }
+        ListenerView { compiled, view, series: RefCell::new(vec![None; series]), rpc_series: RefCell::default() }
     }
 
     /// A route of this listener's table.
@@ -111,6 +115,32 @@ impl ListenerView {
         let Some(slot) = series.get_mut(place) else { return };
         let series = slot.get_or_insert_with(|| stats.series(self.key(labels)));
         series.record(status, micros);
+    }
+
+    /// Where calls of a method are counted; looked up by its labels once, then by its path.
+    pub(crate) fn rpc_series(
+        &self,
+        stats: &WorkerStats,
+        protocol: Protocol,
+        path: &str,
+        service: &str,
+        method: &str,
+    ) -> Arc<Series<RpcKey>> {
+        if let Some(series) = self.rpc_series.borrow().get(path) {
+            return series.clone();
+        }
+        let series = stats.rpc_series(RpcKey {
+            listener: self.compiled.name.clone(),
+            direction: direction_label(self.compiled.config.direction),
+            protocol: protocol.as_str(),
+            service: service.into(),
+            method: method.into(),
+        });
+        // What is counted under `other` is not remembered: there is no bound to it.
+        if *series.key.service == *service {
+            self.rpc_series.borrow_mut().insert(path.into(), series.clone());
+        }
+        series
     }
 
     fn key(&self, labels: Labels<'_>) -> SeriesKey {

@@ -8,5 +8,8 @@ mod limits;
 mod observing;
 mod peers;
 mod pki;
+mod rpc;
+mod rpc_life;
+mod rpc_peers;
 mod smuggling;
 mod tls;

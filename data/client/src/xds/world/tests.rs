@@ -4,7 +4,10 @@ use envoy_types::util::pack_any;
 
 use super::*;
 use crate::convert;
-use crate::fixtures::{assignment, cluster_at, eds_cluster, listener, routes};
+use crate::fixtures::{
+    SECRETS, assignment, assignment_with_tls, cluster_at, eds_cluster, listener, roots, routes, switchable_cluster,
+    with_tls, workload,
+};
 
 fn put(world: &mut World, any: Any) {
     let (name, resource) = convert::resource(&any).unwrap();
@@ -147,4 +150,65 @@ fn names_become_addresses_when_they_resolve() {
     world.resolved("db.local".into(), None);
     world.settle(now);
     assert_eq!(target(&world), ["10.0.0.1:80", "10.0.0.7:5432"]);
+}
+
+#[test]
+fn what_needs_a_secret_waits_for_it_unless_it_serves_plaintext_meanwhile() {
+    let now = Instant::now();
+    let mut world = serving(now);
+    put(&mut world, pack_any(with_tls(listener("l", 80, "r"), false)));
+    put(&mut world, pack_any(switchable_cluster("a")));
+    world.settle(now);
+    assert_eq!(world.warming(), ["cluster `a`", "listener `l`"]);
+    assert_eq!(world.wanted(Kind::Secret), SECRETS.map(str::to_owned).into());
+    put(&mut world, pack_any(with_tls(listener("l", 80, "r"), true)));
+    world.settle(now);
+    assert_eq!(world.warming(), ["cluster `a`"]);
+    assert_eq!(target(&world), ["10.0.0.1:80"]);
+    put(&mut world, pack_any(workload("c", "k")));
+    put(&mut world, pack_any(roots("r")));
+    world.settle(now);
+    assert!(world.is_complete());
+    let config = world.config();
+    assert!(config.secrets.iter().all(|secret| secret.certificate.is_some() != secret.trust.is_some()));
+    assert!(config.clusters[0].tls.is_some() && !config.clusters[0].endpoints[0].tls);
+}
+
+#[test]
+fn endpoints_are_spoken_tls_to_only_where_the_cluster_says_how() {
+    let now = Instant::now();
+    let mut world = serving(now);
+    put(&mut world, pack_any(assignment_with_tls("a", &[("10.0.0.1", 80)], true)));
+    world.settle(now);
+    assert!(!world.config().clusters[0].endpoints[0].tls);
+    put(&mut world, pack_any(workload("c", "k")));
+    put(&mut world, pack_any(roots("r")));
+    put(&mut world, pack_any(switchable_cluster("a")));
+    world.settle(now);
+    assert!(world.config().clusters[0].endpoints[0].tls);
+}
+
+#[test]
+fn a_secret_that_is_taken_away_is_kept() {
+    let now = Instant::now();
+    let mut world = serving(now);
+    put(&mut world, pack_any(workload("c", "k")));
+    put(&mut world, pack_any(roots("r")));
+    put(&mut world, pack_any(switchable_cluster("a")));
+    world.settle(now);
+    world.remove(Kind::Secret, SECRETS[0]);
+    world.settle(now);
+    assert!(world.config().secrets.iter().any(|secret| secret.certificate.is_some()));
+}
+
+#[test]
+fn a_secret_that_never_comes_leaves_its_cluster_without_connections() {
+    let start = Instant::now();
+    let mut world = serving(start);
+    put(&mut world, pack_any(switchable_cluster("a")));
+    world.settle(start);
+    world.settle(start + PATIENCE);
+    assert!(world.is_complete());
+    assert_eq!(world.config().secrets.len(), 2);
+    assert!(world.config().secrets.iter().all(|secret| secret.certificate.is_none() && secret.trust.is_none()));
 }
