@@ -44,6 +44,11 @@ impl Context {
         self.token.clone().filter(|_| self.server.as_deref().is_none_or(|own| own == server))
     }
 
+    /// The token, for another address of the server it belongs to: proxies reach the control plane at a port of its own.
+    pub fn token_for_host(&self, url: &str) -> Option<String> {
+        self.token.clone().filter(|_| self.server.as_deref().is_none_or(|own| host(own) == host(url)))
+    }
+
     /// Writes it, readable by its user only; returns where.
     pub fn save(&self) -> Result<PathBuf, Failure> {
         let path = path().ok_or_else(|| Failure::new("there is no home folder to remember a login in; set HOME"))?;
@@ -70,9 +75,38 @@ impl Context {
     }
 }
 
+/// Scheme and host of a URL, without the port and what follows.
+fn host(url: &str) -> &str {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let authority = url[begin..].find('/').map_or(url.len(), |at| begin + at);
+    let port = url[begin..authority].rfind(':').filter(|at| !url[begin + at..authority].contains(']'));
+    &url[..port.map_or(authority, |at| begin + at)]
+}
+
 /// `$XDG_CONFIG_HOME/weir/login.json`, by default below `~/.config`.
 fn path() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
     Some(config.join("weir/login.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_to_no_other_host() {
+        let login = Context { server: Some("http://127.0.0.1:15000".into()), token: Some("secret".into()) };
+        for (url, given) in [
+            ("http://127.0.0.1:15010", true),
+            ("http://127.0.0.1", true),
+            ("http://127.0.0.1:15010/x", true),
+            ("http://127.0.0.2:15000", false),
+            ("https://127.0.0.1:15000", false),
+            ("http://127.0.0.1.evil:15000", false),
+        ] {
+            assert_eq!(login.token_for_host(url).is_some(), given, "{url}");
+        }
+        assert_eq!((host("http://[::1]:5/"), host("http://[::1]")), ("http://[::1]", "http://[::1]"));
+    }
 }

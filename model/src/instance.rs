@@ -135,11 +135,21 @@ pub struct InstanceStatus {
     /// Process id of the proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_pid: Option<u32>,
+    /// Admin endpoint of the proxy, on the machine that it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_admin: Option<SocketAddr>,
+    /// Times the proxy ended unasked and was started again by its supervisor, since that was started.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub proxy_restarts: u32,
     /// What its proxy can do in TLS; absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<InstanceTls>,
     /// Failed attempts in a row at what the spec wants.
     pub failures: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// TLS of an instance whose proxy can be switched to it.

@@ -2,8 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use weir_instance::Artifact;
+use weir_model::validate::Validator;
+
+/// Of the time to finish, this is left for the proxy to end.
+const LAST_STEPS: Duration = Duration::from_secs(3);
 
 /// Arguments of `weir run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +56,7 @@ pub struct Args {
     /// The control plane.
     #[arg(long, env = "WEIR_CONTROL", default_value = "http://127.0.0.1:15010", value_name = "URL")]
     pub control: String,
-    /// Token with which the proxy joins.
+    /// Token with which the proxy joins [default: that of `weir login`].
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     /// The proxy program [default: weir-proxy beside this program, or in PATH].
@@ -66,8 +71,8 @@ pub struct Args {
     /// Folder for the supervisor's socket and pid file [default: one of its own below the temporary folder].
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
-    /// How long the proxy may take to finish requests when it is replaced or stopped, seconds.
-    #[arg(long, default_value_t = 45, value_name = "SECONDS")]
+    /// How long the proxy may take when it is replaced or stopped, seconds: to tell callers, then to finish requests.
+    #[arg(long, default_value_t = 45, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub drain_seconds: u64,
     /// The program and its arguments; none: only a proxy.
     #[arg(last = true)]
@@ -93,6 +98,10 @@ impl Args {
         if self.program.is_empty() && self.port != 0 {
             return Err("--port is given, but no program: put it after --, e.g. -- ./my-program".into());
         }
+        let mut rules = Validator::new();
+        rules.name("--app", &self.app);
+        self.instance.iter().for_each(|name| rules.name("--instance", name));
+        rules.finish().map_err(|invalid| invalid.to_string())?;
         if self.instance.is_none() {
             self.instance = Some(format!("{}-{}", self.app, made_up()));
         }
@@ -131,6 +140,14 @@ impl Args {
         env
     }
 
+    /// How long the proxy may wait for callers to learn that it leaves, and then finish requests: in the proportion of
+    /// its own defaults (12 and 30 s), with something left for it to end before it is killed.
+    fn leaving(&self) -> [Duration; 2] {
+        let all = Duration::from_secs(self.drain_seconds);
+        let usable = all - LAST_STEPS.min(all / 5);
+        [usable * 2 / 7, usable * 5 / 7]
+    }
+
     /// Arguments for a proxy that finds its callers at `inbound`.
     pub fn proxy_args(
         &self,
@@ -160,6 +177,12 @@ impl Args {
         flag("release", artifact.version.clone());
         flag("admin", admin.to_string());
         flag("supervisor", folder.join(weir_instance::supervisor::SOCKET).display().to_string());
+        let [goodbye, drain] = self.leaving();
+        for (name, time) in [("goodbye-timeout-ms", goodbye), ("drain-timeout-ms", drain)] {
+            if !artifact.args.iter().any(|arg| arg.trim_start_matches("--").split('=').next() == Some(name)) {
+                flag(name, time.as_millis().to_string());
+            }
+        }
         for (app, listen) in &self.upstreams {
             flag("upstream", format!("{app}={listen}"));
         }
@@ -220,6 +243,33 @@ mod tests {
         assert!(args(&["--app", "a", "--", "x"]).complete().unwrap_err().contains("--port is missing"));
         assert!(args(&["--app", "a", "--port", "1"]).complete().unwrap_err().contains("no program"));
         assert!(args(&["--app", "edge"]).complete().is_ok());
+    }
+
+    #[test]
+    fn names_are_checked_before_they_become_paths() {
+        for wrong in ["../etc", "/tmp/x", "A", ""] {
+            assert!(
+                args(&["--app", "a", "--instance", wrong]).complete().unwrap_err().contains("--instance"),
+                "{wrong}"
+            );
+            assert!(args(&["--app", wrong]).complete().unwrap_err().contains("--app"), "{wrong}");
+        }
+        assert!(args(&["--app", "a", "--instance", "a-1"]).complete().is_ok());
+    }
+
+    #[test]
+    fn the_proxy_knows_how_long_it_may_take() {
+        let any: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let flags = |seconds: &str, own: &[&str]| {
+            let artifact = Artifact { args: own.iter().map(|arg| (*arg).to_owned()).collect(), ..Artifact::default() };
+            let args = args(&["--app", "a", "--drain-seconds", seconds]).complete().unwrap();
+            args.proxy_args(&artifact, any, any, Path::new("/f")).join(" ")
+        };
+        assert!(flags("45", &[]).contains("--goodbye-timeout-ms 12000 --drain-timeout-ms 30000"));
+        assert!(flags("10", &[]).contains("--goodbye-timeout-ms 2285 --drain-timeout-ms 5714"));
+        assert!(flags("0", &[]).contains("--drain-timeout-ms 0"));
+        let own = flags("45", &["--drain-timeout-ms=5"]);
+        assert!(!own.contains("30000") && own.contains("12000"), "a release's own argument stands: {own}");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod admin;
 pub mod args;
 mod folder;
+mod log;
 mod orders;
 mod program;
 mod proxy;
@@ -24,11 +25,19 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::context::Context;
+
 pub use args::Args;
 
 /// Runs the supervisor until its program ends or it is told to stop. Must be the only thread of the process: children
 /// get a signal when the thread that started them ends.
-pub fn main(args: Args) -> ExitCode {
+pub fn main(mut args: Args) -> ExitCode {
+    if args.token.is_none() {
+        match Context::load() {
+            Ok(login) => args.token = login.token_for_host(&args.control),
+            Err(failure) => eprintln!("weir run: the remembered login is of no use: {failure}"),
+        }
+    }
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();

@@ -32,6 +32,8 @@ pub struct Proxy {
     /// Of what ran last.
     version: String,
     crashes: u32,
+    /// Times it ended unasked, ever.
+    restarts: u32,
     retry_at: Option<Instant>,
     failed: bool,
     message: String,
@@ -197,6 +199,7 @@ impl Proxy {
         if running.ready.is_some_and(|since| now >= since + LONG_READY) {
             self.forget_failures();
         }
+        self.restarts = self.restarts.saturating_add(1);
         self.message = format!("it ended unasked ({status}); {}", self.message);
         self.retry(now);
     }
@@ -223,6 +226,11 @@ impl Proxy {
         let Some(running) = &self.running else { return };
         let late = running.ready.is_none() && running.ending.is_none() && now >= running.started + START_PATIENCE;
         self.failed |= late;
+    }
+
+    /// Times it ended unasked since the supervisor was started.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
     }
 
     /// True if no process runs.

@@ -13,6 +13,7 @@ use weir_instance::supervisor::{Reply, Request, Status};
 
 use super::args::Args;
 use super::folder::Folder;
+use super::log::Log;
 use super::orders::{self, Order};
 use super::program::{self, Program};
 use super::proxy::{self, Proxy, Running, Step};
@@ -33,6 +34,8 @@ struct Supervisor {
     stopping: bool,
     terminated: Signal,
     interrupted: Signal,
+    hung_up: Option<Signal>,
+    log: Log,
 }
 
 /// All that wakes the supervisor.
@@ -42,6 +45,7 @@ enum Event {
     Program(program::Event),
     Signal,
     Time,
+    Log,
 }
 
 /// Runs until the program ends, or a signal or an order says to stop.
@@ -57,13 +61,17 @@ pub async fn run(args: Args) -> Result<ExitCode, String> {
     let text = |error: io::Error| error.to_string();
     let terminated = signal(SignalKind::terminate()).map_err(text)?;
     let interrupted = signal(SignalKind::interrupt()).map_err(text)?;
+    // A terminal that is closed ends what runs in it, unless that was started with nohup(1).
+    let hung_up = (!is_ignored(libc::SIGHUP as u32)).then(|| signal(SignalKind::hangup())).transpose().map_err(text)?;
     let listener = folder.listen().map_err(|error| format!("{}: {error}", folder.path().display()))?;
     let (sender, orders) = mpsc::channel(QUEUE);
     tokio::spawn(orders::serve(listener, sender));
     let program = Program::start(&args)?;
     announce(&args, &sockets, &folder);
     let proxy = Proxy::new(first, Duration::from_secs(args.drain_seconds));
-    let supervisor = Supervisor { args, folder, sockets, program, proxy, stopping: false, terminated, interrupted };
+    let log = Log::of(&folder);
+    let supervisor =
+        Supervisor { args, folder, sockets, program, proxy, stopping: false, terminated, interrupted, hung_up, log };
     supervisor.supervise(orders).await
 }
 
@@ -102,6 +110,8 @@ impl Supervisor {
             event = self.program.event() => Event::Program(event),
             _ = self.terminated.recv() => Event::Signal,
             _ = self.interrupted.recv() => Event::Signal,
+            Some(()) = hang_up(&mut self.hung_up) => Event::Signal,
+            () = self.log.grown() => Event::Log,
             () = time => Event::Time,
         }
     }
@@ -120,6 +130,7 @@ impl Supervisor {
             Event::Signal if self.stopping => self.kill(now),
             Event::Signal => self.stop(),
             Event::Time => self.proxy.tick(now),
+            Event::Log => self.log.turn_over(),
         }
         Ok(())
     }
@@ -200,6 +211,7 @@ impl Supervisor {
         let admin = free_admin(inbound)?;
         let args = self.args.proxy_args(&artifact, inbound, admin, self.folder.path());
         let mut env = artifact.env.clone();
+        env.insert("WEIR_PROXY_RESTARTS".to_owned(), self.proxy.restarts().to_string());
         env.extend(self.args.token.clone().map(|token| ("WEIR_TOKEN".to_owned(), token)));
         let child = spawn::proxy(&artifact.path, &args, &env, &self.sockets)?;
         tracing::info!(version = artifact.version, pid = child.id(), %admin, "started a proxy");
@@ -214,6 +226,21 @@ impl Supervisor {
             tracing::warn!(%error, "cannot note the children's ids");
         }
     }
+}
+
+async fn hang_up(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started this process wants it to ignore the signal (`SigIgn` in proc_pid_status(5)).
+fn is_ignored(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (number - 1)) != 0)
 }
 
 /// A free port for the admin interface, on the instance's own address if that is a loopback one. Somebody may take it

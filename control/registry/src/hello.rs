@@ -43,6 +43,12 @@ pub struct Hello {
     pub self_check: Option<SelfCheck>,
     /// What it can do in TLS; `None`: nothing.
     pub tls: Option<InstanceTls>,
+    /// It has said goodbye on an earlier stream, and says it again.
+    pub leaving: bool,
+    /// Its admin endpoint.
+    pub admin: Option<SocketAddr>,
+    /// Times its supervisor had to start it again.
+    pub restarts: u32,
 }
 
 impl Hello {
@@ -68,6 +74,9 @@ impl Hello {
             drill: hello.drill,
             pid: hello.pid,
             self_check: hello.self_check.map(self_check),
+            leaving: !hello.leaving.is_empty(),
+            admin: hello.admin.parse().ok(),
+            restarts: hello.restarts,
             tls: hello.tls_capable.then(|| hello.tls.map(tls).unwrap_or_default()),
         })
     }

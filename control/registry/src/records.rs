@@ -164,6 +164,12 @@ impl Records {
             let message = format!("its proxy is a drill build with the fault {:?}: not for production", hello.drill);
             self.event_at(now, key.clone(), EventType::Warning, "DrillBuild", message).await;
         }
+        if hello.restarts > status.proxy_restarts {
+            let count = hello.restarts;
+            let message =
+                format!("its proxy had ended unasked, and its supervisor has started it again ({count} so far)");
+            self.event_at(now, key.clone(), EventType::Warning, "ProxyRestarted", message).await;
+        }
         let failed = hello.self_check.as_ref().filter(|c| !c.passed);
         if let Some(check) = failed.filter(|c| status.self_check.as_ref() != Some(*c)) {
             let names: Vec<&str> = check.checks.iter().filter(|c| !c.passed).map(|c| c.name.as_str()).collect();
@@ -295,9 +301,12 @@ fn note(instance: &mut Instance, hello: &Hello, now: Timestamp) -> bool {
     status.self_check.clone_from(&hello.self_check);
     status.tls = dated(before.tls.as_ref(), hello.tls.as_ref(), now);
     status.proxy_pid = (hello.pid != 0).then_some(hello.pid);
+    status.proxy_admin = hello.admin;
+    status.proxy_restarts = hello.restarts;
     let registered = alive(ConditionStatus::True, "Registered", "its proxy reports".to_owned(), now);
     set_condition(&mut status.conditions, registered);
-    if instance.spec.managed_by == ManagedBy::Itself {
+    // One that is leaving must not be given to callers again, not even until its goodbye comes.
+    if instance.spec.managed_by == ManagedBy::Itself && !hello.leaving {
         serve(instance, hello, now);
     }
     instance.status != before

@@ -22,7 +22,7 @@ use weir_proto::control::{
 use weir_registry::{Authenticate, Options, Registry, anyone};
 use weir_store::memory::MemoryStore;
 use weir_store::observed::{Observed, ProxyView};
-use weir_store::{EventQuery, SharedStore, WatchQuery, typed};
+use weir_store::{EventQuery, SharedStore, WatchEvent, WatchQuery, typed};
 
 /// Longer than anything here takes on the slowest machine; only a failing test waits for it.
 const LONG: Duration = Duration::from_secs(30);
@@ -130,6 +130,44 @@ fn alive(instance: &Instance) -> Option<(ConditionStatus, String)> {
 
 fn is(instance: Option<&Instance>, status: ConditionStatus) -> bool {
     instance.and_then(alive).is_some_and(|(s, _)| s == status)
+}
+
+#[tokio::test]
+async fn one_that_has_said_goodbye_is_not_published_again_by_a_later_stream() {
+    let running = serve(Options::default()).await;
+    let mut events = running.store.watch(&WatchQuery::kind(Kind::Instance, 0)).await.expect("a watch");
+    let proxy = Proxy::join(&running, Hello { leaving: "SIGTERM".to_owned(), ..hello("stock-1", 8001) }).await;
+    proxy.goodbye().await;
+    until(&running.store, "stock-1", |i| i.and_then(alive).is_some_and(|(_, reason)| reason == "Leaving")).await;
+    let mut reason = String::new();
+    while reason != "Leaving" {
+        let event = timeout(LONG, events.next()).await.expect("an event comes").expect("the watch goes on");
+        let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event.expect("no error") else { continue };
+        let instance = Instance::try_from(object).expect("an instance");
+        assert!(!instance.status.published(), "{:?}", instance.status);
+        reason = alive(&instance).map(|(_, reason)| reason).unwrap_or_default();
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_was_started_again_leaves_a_count_and_an_event() {
+    let running = serve(Options::default()).await;
+    let admin = "127.0.0.1:7000".to_owned();
+    drop(Proxy::join(&running, Hello { admin, ..hello("stock-1", 8001) }).await);
+    until(&running.store, "stock-1", |i| i.is_some_and(|i| i.status.proxy_admin.is_some())).await;
+    let _proxy = Proxy::join(&running, Hello { restarts: 2, ..hello("stock-1", 8001) }).await;
+    until(&running.store, "stock-1", |i| i.is_some_and(|i| i.status.proxy_restarts == 2)).await;
+    let query = EventQuery { about: Some(Key::new(Kind::Instance, "stock-1")), ..Default::default() };
+    let told = async {
+        loop {
+            let events = running.store.events(&query).await.expect("readable");
+            if let Some(event) = events.iter().find(|e| e.reason == "ProxyRestarted") {
+                return event.message.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(LONG, told).await.expect("an event comes").contains("2 so far"));
 }
 
 /// Stands for the xDS server: says that callers know, once the instance is leaving.

@@ -192,6 +192,7 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
         let (reports, unsent) = mpsc::channel(MAX_UNSENT);
         let mut hello = self.hello.borrow_and_update().clone();
         hello.tls = self.options.tls.borrow_and_update().clone();
+        hello.leaving = self.leave.as_ref().map(|leave| leave.reason.clone()).unwrap_or_default();
         send(&reports, ReportKind::Hello(hello)).await?;
         self.say_goodbye(&reports).await?;
         let opened = client.open(ReceiverStream::new(unsent)).await;

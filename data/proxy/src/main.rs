@@ -26,6 +26,10 @@ use weir_proxy::{
     control, otlp,
 };
 
+const NOTHING_TO_RUN_FROM: &str = "there is nothing to run from; give it a file, or a control plane:
+  weir-proxy --config proxy.yaml
+  weir-proxy --control http://127.0.0.1:15010 --instance stock-1 --app stock --inbound 127.0.0.1:8080 --app-port 9000
+beside a program, `weir run` does the latter by itself; all flags: weir-proxy --help";
 /// At the end, log lines and spans that are still queued get this long each.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -123,7 +127,7 @@ async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Er
         None => Snapshot::empty(),
     };
     if flags.config.is_none() && flags.control.control.is_none() {
-        return Err("give --config FILE, or --control URL with --instance, --app and --inbound".into());
+        return Err(NOTHING_TO_RUN_FROM.into());
     }
     let exporting = flags.control.otlp.as_ref().map(|collector| Exporting::begin(&flags, collector));
     let spans = exporting.as_ref().map(|exporting| exporting.spans.clone());
@@ -134,7 +138,13 @@ async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Er
         Some(_) => serve_file(&proxy, stop.wait()).await,
         None => {
             let log_requests = flags.access_log.is_some();
-            control::run(proxy.clone(), ControlFlags { log_requests, ..flags.control }, names, stop.wait()).await?
+            control::run(
+                proxy.clone(),
+                ControlFlags { log_requests, admin: Some(admin), ..flags.control },
+                names,
+                stop.wait(),
+            )
+            .await?
         }
     };
     tracing::info!(?report, "stopped");

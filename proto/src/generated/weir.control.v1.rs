@@ -81,6 +81,15 @@ pub struct Hello {
     /// the certificate that is in use already, as after the stream was lost
     #[prost(message, optional, tag = "22")]
     pub tls: ::core::option::Option<TlsState>,
+    /// not empty: it has said goodbye for this reason, and does so again after this
+    #[prost(string, tag = "23")]
+    pub leaving: ::prost::alloc::string::String,
+    /// its admin endpoint, ADDR:PORT, if it has one
+    #[prost(string, tag = "24")]
+    pub admin: ::prost::alloc::string::String,
+    /// times its supervisor had to start it again because it ended unasked
+    #[prost(uint32, tag = "25")]
+    pub restarts: u32,
 }
 /// The inbound listener answers TLS with this certificate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -20,7 +20,7 @@ fn by_delta() {
 }
 
 fn follows_endpoints(api_type: &str) {
-    let weir = Weir::start_with(&["--insecure-loopback"]);
+    let weir = Weir::start();
     let first = join(&weir, "stock", "stock-a", "http_server.py");
     let envoy = Envoy::start(&weir, api_type);
     let mut caller = Caller::new("stock", envoy.stock);
@@ -46,7 +46,8 @@ impl Envoy {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let (stock, inbound) = (net::free_address(), net::free_address());
         let file = folder.path().join("envoy.json");
-        let bootstrap = bootstrap(weir.xds(), api_type, stock, inbound);
+        let token = weir.ok(&["token", "create", "envoy", "--role", "proxy", "--quiet"]);
+        let bootstrap = bootstrap(weir.xds(), token.trim(), api_type, stock, inbound);
         fs::write(&file, bootstrap.to_string()).expect("a temporary file can be written");
         let file = file.to_string_lossy();
         let flags = ["--concurrency", "1", "--log-level", "warning", "--disable-hot-restart", "-c", &file];
@@ -70,12 +71,14 @@ fn is_shown_as_acknowledging(weir: &Weir) {
 /// Envoy's name in the mesh.
 const NODE: &str = "envoy-front";
 
-fn bootstrap(xds: SocketAddr, api_type: &str, stock: SocketAddr, inbound: SocketAddr) -> Value {
+/// Envoy sends the token with each stream, as `weir-proxy` does.
+fn bootstrap(xds: SocketAddr, token: &str, api_type: &str, stock: SocketAddr, inbound: SocketAddr) -> Value {
     let upstreams = json!([{ "app": "stock", "listen": stock.to_string() }]);
     let metadata = json!({ "weir": {
         "app": "front", "unit": "", "address": inbound.ip().to_string(), "port": inbound.port(), "appPort": 0,
         "upstreams": upstreams
     }});
+    let bearer = json!([{ "key": "authorization", "value": format!("Bearer {token}") }]);
     let ads = json!({ "resource_api_version": "V3", "ads": {} });
     json!({
         "node": { "id": NODE, "cluster": "front", "metadata": metadata },
@@ -83,7 +86,7 @@ fn bootstrap(xds: SocketAddr, api_type: &str, stock: SocketAddr, inbound: Socket
             "ads_config": {
                 "api_type": api_type,
                 "transport_api_version": "V3",
-                "grpc_services": [{ "envoy_grpc": { "cluster_name": "weir" } }]
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "weir" }, "initial_metadata": bearer }]
             },
             "lds_config": ads,
             "cds_config": ads

@@ -114,6 +114,11 @@ fn proxies_come_and_go_and_the_program_stays() {
         if status["proxy"]["pid"] == after["proxy"]["pid"] { Err(status.to_string()) } else { Ok(status) }
     });
     assert_eq!(again["app"], before["app"]);
+    eventually("it leaves an event and a count, and shows its admin endpoint", LONG, || {
+        let described = weir.ok(&["describe", "instance/stock-1"]);
+        let shown = ["proxyRestarts: 1", "ProxyRestarted", "proxyAdmin: "].iter().all(|text| described.contains(text));
+        if shown { Ok(()) } else { Err(described) }
+    });
 }
 
 #[test]

@@ -29,8 +29,10 @@ pub use process::{Children, ProcessId};
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks whether it does: another process's socket gives no event to wait on.
 const LOOK: Duration = Duration::from_millis(10);
-/// A supervisor's log that is longer when an instance starts is kept under `.1`, and a new one begun; bytes.
-const MAX_LOG: u64 = 8 * 1024 * 1024;
+/// Name of the log in an instance's folder.
+pub const LOG: &str = "supervisor.log";
+/// A log that is longer is kept under `.1`, and a new one begun, at the instance's start and while it runs; bytes.
+pub const MAX_LOG: u64 = 8 * 1024 * 1024;
 
 /// Where and with what instances run.
 #[derive(Debug, Clone)]
@@ -72,7 +74,7 @@ impl LocalProvider {
     }
 
     fn spawn(&self, launch: &Launch, folder: &Path) -> io::Result<Child> {
-        let log = open_log(&folder.join("supervisor.log"))?;
+        let log = open_log(&folder.join(LOG))?;
         let mut command = Command::new(&self.options.weir);
         command.args(arguments(launch, folder, &self.options.control)).envs(&launch.env);
         command.env_remove("WEIR_TOKEN").env_remove("WEIR_ADMIN_TOKEN");
@@ -95,7 +97,7 @@ impl LocalProvider {
                 return Ok(());
             }
             if let Some(status) = child.try_wait().map_err(system)? {
-                return Err(failed(format!("{status}: {}", last_line(&folder.join("supervisor.log")))));
+                return Err(failed(format!("{status}: {}", last_line(&folder.join(LOG)))));
             }
             if Instant::now() > deadline {
                 let _ = child.start_kill();

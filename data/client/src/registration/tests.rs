@@ -82,7 +82,7 @@ async fn who_has_left_says_so_on_every_later_stream() {
     let (_, peer) = tokio::join!(registration.goodbye("stopping", PATIENCE), server);
     drop(peer);
     let mut peer = control.control().await;
-    peer.hello().await;
+    assert_eq!(peer.hello().await.leaving, "stopping");
     assert_eq!(peer.goodbye().await, "stopping");
     hello.send_modify(|hello| hello.app_version = "2".into());
     let mut peer = control.control().await;

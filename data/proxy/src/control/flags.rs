@@ -76,6 +76,12 @@ pub struct ControlFlags {
     /// Log requests on every listener, whatever the control plane asks for; set where the user named an access log.
     #[arg(skip)]
     pub log_requests: bool,
+    /// Where the admin endpoint is, for others to see.
+    #[arg(skip)]
+    pub admin: Option<SocketAddr>,
+    /// Times the supervisor had to start the proxy again because it ended unasked; set by the supervisor
+    #[arg(long, value_name = "N", env = "WEIR_PROXY_RESTARTS", default_value_t = 0, hide = true)]
+    pub restarts: u32,
     /// Share of traces begun here that are exported, 0 to 1; a caller's own decision is kept
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     pub otlp_ratio: f64,

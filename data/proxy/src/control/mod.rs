@@ -261,6 +261,9 @@ impl Identity {
             labels: flags.labels.iter().cloned().collect(),
             supervisor: flags.supervisor.clone(),
             tls_capable: true,
+            leaving: String::new(),
+            admin: flags.admin.map(|admin| admin.to_string()).unwrap_or_default(),
+            restarts: flags.restarts,
             tls: None,
         }
     }
