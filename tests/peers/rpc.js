@@ -205,8 +205,9 @@ const SCENARIOS = {
   // The server answers one-way calls all the same; no such answer may come back, least of all to another call.
   async 'one-way'(protocol, address) {
     const client = new Client(protocol, address);
-    for (let at = 0; at < 50; at++) client.oneWay('note', ['key']);
-    while ((await client.call('noted', ['key'])).appResponse !== '50') await later(10);
+    const key = `${protocol} ${process.pid}`;
+    for (let at = 0; at < 50; at++) client.oneWay('note', [key]);
+    while ((await client.call('noted', [key])).appResponse !== '50') await later(10);
     equal((await client.call('echo', ['after'])).appResponse, 'after');
     client.close();
   },

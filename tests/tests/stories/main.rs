@@ -14,5 +14,6 @@ mod grpc_client_runs_from_weir;
 mod house;
 mod joined;
 mod proxy_beside_peers;
+mod rpc_peers_keep_their_words;
 mod supervisor_keeps_its_word;
 mod up_shows_it;
