@@ -83,9 +83,10 @@ impl Hello {
 }
 
 impl Hello {
-    /// Which proxy this is, in words: what tells it from another one by the same instance name.
-    pub fn holder(&self) -> String {
-        format!("process {} at {}:{}", self.pid, self.spec.address, self.spec.port)
+    /// Which proxy this is, in words: what tells it from another one by the same instance name. The actor is what it can't
+    /// make up: who joins with another token is another proxy, whatever it says of itself.
+    pub fn holder(&self, actor: &str) -> String {
+        format!("process {} at {}:{}, {actor}", self.pid, self.spec.address, self.spec.port)
     }
 }
 

@@ -33,6 +33,14 @@ pub struct Options {
     /// A stream must begin with its Hello within this (10 s).
     pub hello_timeout: Duration,
     /// A Goodbye is answered after this at the latest, even if callers have not acknowledged (10 s).
+    ///
+    /// The times of a farewell are ordered. A caller that is slow to acknowledge one type is sent the next after 5 s
+    /// (`ack_patience` of xDS); then the goodbye is answered, 10 s; then a proxy stops waiting for the answer, 12 s
+    /// (`--goodbye-timeout-ms`), so that it hears the reason rather than nothing. A caller that is away is given 15 s to come
+    /// back and one that does not answer 30 s (`reconnect_grace`, `unpublish_timeout` of xDS), but only where Weir itself
+    /// holds the drain back until then, and nobody waits at a terminal; a joined program that stops goes without them,
+    /// and whoever still calls it is refused a connection, which retries cover. All of it, and 30 s of
+    /// finishing requests, fits the 45 s after which a supervisor kills.
     pub goodbye_patience: Duration,
     /// Time in which a change of the store reaches the xDS streams at the latest (1 s).
     pub publish_time: Duration,

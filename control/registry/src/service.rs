@@ -205,7 +205,7 @@ impl Session {
         // One that contradicts what is declared must not end the lease of the one that it would speak for.
         inner.records.admit(&hello).await.map_err(|e| e.to_string())?;
         // The lease comes before the record: whoever looks at it while the store is written sees that the proxy is back.
-        let (app, name, holder) = (&hello.spec.app, &hello.instance, hello.holder());
+        let (app, name, holder) = (&hello.spec.app, &hello.instance, hello.holder(actor));
         let taken = |by| format!("instance {name:?} is taken by another proxy, {by}; give this one another name");
         let id = inner.leases().open(app, name, &holder, Instant::now(), &inner.options).map_err(taken)?;
         let session = Session { inner, hello, actor: actor.to_owned(), id, leaving: None, ended: false };

@@ -170,6 +170,23 @@ async fn a_proxy_that_was_started_again_leaves_a_count_and_an_event() {
     assert!(timeout(LONG, told).await.expect("an event comes").contains("2 so far"));
 }
 
+#[tokio::test]
+async fn another_token_cannot_take_the_name_of_a_proxy_that_is_there() {
+    let calls = AtomicUsize::new(0);
+    let authenticate: Authenticate = Arc::new(move |_| {
+        let call = calls.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move { Ok(format!("proxy/{call}")) })
+    });
+    let running = serve_those(Options::default(), authenticate).await;
+    let _first = Proxy::join(&running, hello("stock-1", 8001)).await;
+    // It says the same of itself, word for word.
+    let mut other = Proxy::open(&running, hello("stock-1", 8001)).await;
+    match other.next().await {
+        command::Command::Refused(refused) => assert!(refused.reason.contains("proxy/0"), "{}", refused.reason),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
 /// Stands for the xDS server: says that callers know, once the instance is leaving.
 async fn acknowledge_unpublished(store: &SharedStore, name: &str) {
     until(store, name, |i| i.is_some_and(|i| i.status.phase == InstancePhase::Unpublishing)).await;
