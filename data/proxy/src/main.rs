@@ -118,6 +118,17 @@ fn start(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Error>
     runtime.block_on(run(flags, inherited))
 }
 
+/// A process that holds private keys leaves no core dump, and only root may look into its memory (`PR_SET_DUMPABLE` in
+/// `prctl(2)`, `/proc/PID` in `proc(5)`).
+fn keep_keys_in_memory() {
+    let hidden = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    if let Err(error) = hidden.and(limited) {
+        tracing::warn!(%error, "core dumps cannot be switched off: one would hold private keys");
+    }
+}
+
 async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Error>> {
     // Asked for first, so that no signal is lost while starting.
     let stop = Stop::new()?;
@@ -128,6 +139,9 @@ async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Er
     };
     if flags.config.is_none() && flags.control.control.is_none() {
         return Err(NOTHING_TO_RUN_FROM.into());
+    }
+    if flags.config.is_none() || !snapshot.config().secrets.is_empty() {
+        keep_keys_in_memory();
     }
     let exporting = flags.control.otlp.as_ref().map(|collector| Exporting::begin(&flags, collector));
     let spans = exporting.as_ref().map(|exporting| exporting.spans.clone());

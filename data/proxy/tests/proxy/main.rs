@@ -13,3 +13,4 @@ mod rpc_life;
 mod rpc_peers;
 mod smuggling;
 mod tls;
+mod tls_switches;

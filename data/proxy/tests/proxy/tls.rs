@@ -20,6 +20,8 @@ pub struct Mesh<'a> {
     pub me: &'a str,
     /// Whom the cluster's endpoints must be; empty: no TLS to them.
     pub expects: &'a str,
+    /// What both speak, as a field; empty: HTTP.
+    pub protocol: &'a str,
     /// Further fields of the cluster.
     pub cluster: &'a str,
     pub tls_endpoints: bool,
@@ -29,7 +31,7 @@ impl Mesh<'_> {
     pub fn snapshot(&self, endpoints: &[SocketAddr]) -> Arc<Snapshot> {
         let at = |address: &SocketAddr| format!("{{address: '{address}', tls: {}}}", self.tls_endpoints);
         let endpoints: Vec<String> = endpoints.iter().map(at).collect();
-        let me = self.me;
+        let (me, protocol) = (self.me, self.protocol);
         let listener = match self.listener {
             "" => String::new(),
             fields => format!(", tls: {{certificate: {me}, trust: roots, {fields}}}"),
@@ -41,11 +43,11 @@ impl Mesh<'_> {
             }
         };
         snapshot(&format!(
-            "listeners: [{{name: in, bind: '127.0.0.1:0', direction: Inbound, routes: main{listener}}}]
+            "listeners: [{{name: in, bind: '127.0.0.1:0', direction: Inbound, routes: main{listener}{protocol}}}]
 routeTables:
 - name: main
   hosts: [{{name: any, domains: ['*'], routes: [{{name: all, action: {{forward: {{clusters: [{{cluster: up}}]}}}}}}]}}]
-clusters: [{{name: up, endpoints: [{}]{cluster}{}}}]
+clusters: [{{name: up, endpoints: [{}]{cluster}{protocol}{}}}]
 secrets: {}",
             endpoints.join(", "),
             self.cluster,
@@ -60,15 +62,17 @@ secrets: {}",
 
 /// A server that takes TLS from those `roots` vouch for: a proxy in front of `to`.
 pub async fn server(pki: &Pki, fields: &str, to: SocketAddr) -> Running {
-    Mesh { pki, listener: fields, me: "stock", expects: "", cluster: "", tls_endpoints: false }.start(&[to]).await
+    Mesh { pki, listener: fields, me: "stock", expects: "", protocol: "", cluster: "", tls_endpoints: false }
+        .start(&[to])
+        .await
 }
 
 /// A caller's proxy: plaintext in, TLS out to `to`, which must be `expects`.
 pub async fn caller(pki: &Pki, me: &str, expects: &str, to: SocketAddr) -> Running {
-    Mesh { pki, listener: "", me, expects, cluster: "", tls_endpoints: true }.start(&[to]).await
+    Mesh { pki, listener: "", me, expects, protocol: "", cluster: "", tls_endpoints: true }.start(&[to]).await
 }
 
-const STOCK: &str = "spiffe://weir/app/stock/";
+pub const STOCK: &str = "spiffe://weir/app/stock/";
 
 async fn get(proxy: &Running) -> Message {
     proxy.connect().await.ask(GET).await
@@ -121,6 +125,7 @@ async fn http2_passes_through_two_proxies() {
         listener: "",
         me: "order",
         expects: STOCK,
+        protocol: "",
         cluster: ", protocol: Http2",
         tls_endpoints: true,
     };
@@ -166,7 +171,15 @@ async fn a_server_of_another_identity_is_not_called() {
 async fn servers_with_bad_certificates_are_not_called() {
     let (pki, upstream) = (Pki::new(), Upstream::saying("hello").await);
     for (me, reason) in [("expired", "expired"), ("foreign", "unknown_issuer"), ("nameless", "identity")] {
-        let mesh = Mesh { pki: &pki, listener: "mode: strict", me, expects: "", cluster: "", tls_endpoints: false };
+        let mesh = Mesh {
+            pki: &pki,
+            listener: "mode: strict",
+            me,
+            expects: "",
+            protocol: "",
+            cluster: "",
+            tls_endpoints: false,
+        };
         let server = mesh.start(&[upstream.address]).await;
         refuses(&pki, "order", STOCK, &server, reason).await;
     }
