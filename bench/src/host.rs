@@ -3,8 +3,11 @@
 use std::fmt;
 use std::fs;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
 
+use crate::load::LOAD_CORE;
 use crate::rounds::Bench;
 
 /// Facts of the host and the run.
@@ -35,6 +38,19 @@ pub fn facts(bench: &Bench) -> Result<Facts, String> {
         seconds: bench.seconds,
         versions: bench.targets.iter().map(version).collect::<Result<_, String>>()?,
     })
+}
+
+/// The benchmark itself stays on the load's core, and may open as many files as the machine lets it; so may what it starts.
+///
+/// # Errors
+/// If there is no such core.
+pub fn prepare() -> Result<(), String> {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused, the cases with thousands of connections say so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let mut cores = CpuSet::new();
+    cores.set(LOAD_CORE.parse().expect("the name of a core is its number"));
+    sched_setaffinity(None, &cores).map_err(|error| format!("core {LOAD_CORE} for the load: {error}"))
 }
 
 fn read(path: &str) -> String {

@@ -1,6 +1,7 @@
 //! Sending requests and counting the answers: wrk for HTTP/1.1, h2load for HTTP/2, both on core 0.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use crate::cases::Case;
@@ -23,12 +24,20 @@ pub struct Counted {
 ///
 /// # Errors
 /// If the generator fails, or one single answer was an error: a number from a run with errors means nothing.
-pub fn run(case: Case, address: SocketAddr, seconds: u32) -> Result<Counted, String> {
-    let url = format!("http://{address}{}", case.path());
+pub fn run(case: Case, address: SocketAddr, seconds: u32, message: &Path) -> Result<Counted, String> {
+    let scheme = if case == Case::TlsSmall { "https" } else { "http" };
+    let url = format!("{scheme}://{address}{}", case.path());
     let duration = format!("{seconds}");
+    let connections = if case == Case::H1Huge { "-c8" } else { "-c64" };
+    let h2 = ["-t1", "-c8", "-m16", "-D", &duration, &url];
     match case {
-        Case::H1Small | Case::H1Large => wrk(&output("wrk", &["-t1", "-c64", "-d", &duration, &url])?),
-        Case::H2ToH1 => h2load(&output("h2load", &["-t1", "-c8", "-m16", "-D", &duration, &url])?),
+        Case::H2ToH1 | Case::H2ToH2 => h2load(&output("h2load", &h2)?),
+        Case::GrpcUnary => {
+            let message = message.to_string_lossy();
+            let call = ["-d", &message, "-H", "content-type: application/grpc", "-H", "te: trailers"];
+            h2load(&output("h2load", &[&h2[..], &call[..]].concat())?)
+        }
+        _ => wrk(&output("wrk", &["-t1", connections, "-d", &duration, &url])?),
     }
 }
 

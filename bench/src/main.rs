@@ -11,10 +11,14 @@
 
 mod accounting;
 mod cases;
+mod certificate;
+mod client;
 mod host;
+mod latency;
 mod load;
 mod report;
 mod rounds;
+mod serve;
 mod targets;
 
 use std::path::PathBuf;
@@ -37,6 +41,9 @@ struct Cli {
 enum Command {
     /// Requests through nginx, HAProxy, Envoy and Weir side by side.
     Proxy(Options),
+    /// What the targets forward to where nginx cannot; the benchmark starts it.
+    #[command(hide = true)]
+    Serve(serve::Options),
 }
 
 /// What is measured and for how long.
@@ -48,6 +55,9 @@ struct Options {
     /// Seconds of measured load for each target, case and round (a quarter as much warms up).
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
+    /// One round of a second each: shows that everything works, and no number to quote.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    quick: bool,
     /// Only these cases and targets, e.g. `h1-small,weir,nginx`.
     #[arg(long, value_delimiter = ',', value_name = "CASE,TARGET")]
     only: Vec<String>,
@@ -63,7 +73,10 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let Command::Proxy(options) = Cli::parse().command;
+    let options = match Cli::parse().command {
+        Command::Proxy(options) => options,
+        Command::Serve(options) => return serve::run(&options),
+    };
     // The test kit tells failures by panicking; here they are errors for a person at a terminal.
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("error: {}", panic.payload_as_str().unwrap_or("unknown"));
@@ -79,14 +92,16 @@ fn main() -> ExitCode {
 
 fn proxy(options: &Options) -> Result<(), String> {
     let (cases, targets) = selected(&options.only)?;
+    let (rounds, seconds) = if options.quick { (1, 1) } else { (options.rounds, options.seconds) };
     let bench = rounds::Bench {
-        rounds: options.rounds,
-        seconds: options.seconds,
+        rounds,
+        seconds,
         cases,
         programs: targets::Programs::find(&targets, &options.weir, &options.venv)?,
         targets,
     };
     let facts = host::facts(&bench)?;
+    host::prepare()?;
     let rows = bench.run()?;
     print!("{}", report::table(&rows, &facts));
     match &options.json {
@@ -106,7 +121,7 @@ fn selected(only: &[String]) -> Result<(Vec<Case>, Vec<Target>), String> {
         }
     }
     if cases.is_empty() {
-        cases = Case::ALL.to_vec();
+        cases = Case::ALL.map(|(case, _)| case).to_vec();
     }
     if targets.is_empty() {
         targets = Target::ALL.to_vec();
@@ -115,7 +130,7 @@ fn selected(only: &[String]) -> Result<(Vec<Case>, Vec<Target>), String> {
 }
 
 fn unknown(name: &str) -> String {
-    let cases = Case::ALL.map(Case::name).join(", ");
+    let cases = Case::ALL.map(|(_, name)| name).join(", ");
     let targets = Target::ALL.map(Target::name).join(", ");
     format!("--only {name}: neither a case ({cases}) nor a target ({targets})")
 }
@@ -131,7 +146,7 @@ mod tests {
         assert_eq!(cases, [Case::H1Small]);
         assert_eq!(targets, [Target::Weir, Target::Nginx]);
         let (cases, _) = selected(&only[1..]).unwrap();
-        assert_eq!(cases, Case::ALL);
+        assert_eq!(cases, Case::ALL.map(|(case, _)| case));
         assert!(selected(&["apache".to_owned()]).unwrap_err().contains("haproxy"));
     }
 }

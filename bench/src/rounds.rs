@@ -1,15 +1,18 @@
 //! The measurement: every target in every case, in alternating rounds.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::accounting::{Cpu, core_worked, resident_mib};
-use crate::cases::Case;
+use crate::cases::{Case, Idle};
+use crate::client;
+use crate::latency::{self, Percentiles};
 use crate::load::{self, TARGET_CORE};
 use crate::report::Row;
-use crate::targets::{Programs, Running, Target, upstream};
+use crate::targets::{Programs, Running, Target, Upstreams};
 
 /// What to measure.
 pub struct Bench {
@@ -25,9 +28,20 @@ pub struct Bench {
     pub programs: Programs,
 }
 
-/// One target in one case in one round.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// One target in one case in one round: what was measured of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sample {
+    /// Under load.
+    pub cost: Option<Cost>,
+    /// At a fixed rate, more than direct.
+    pub added: Option<Percentiles>,
+    /// With idle connections.
+    pub idle: Option<IdleMemory>,
+}
+
+/// What requests (or handshakes) cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
     /// Processor time per request, microseconds.
     pub cpu_us: f64,
     /// The part in user mode.
@@ -44,41 +58,83 @@ pub struct Sample {
     pub others: f64,
 }
 
+/// What idle connections hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct IdleMemory {
+    /// Resident memory per connection, KiB.
+    pub kib_per_conn: f64,
+    /// The share of it that is still there after they have gone, 0 to 1.
+    pub kept: f64,
+}
+
+/// Idle connections at a time.
+const IDLE: usize = 5_000;
+/// Connections before that, one after the other, so that what is made once is there.
+const FIRST: usize = 200;
+/// What a target does after some time (giving memory back) it does within this.
+const SETTLING: Duration = Duration::from_secs(2);
+
 impl Bench {
     /// Measures everything; gives one row for each case and target.
     ///
     /// # Errors
     /// The first failure of a target or of the load ends the run.
     pub fn run(&self) -> Result<Vec<Row>, String> {
-        let (_upstream, address, _folder) = upstream(&self.programs).map_err(|error| format!("upstream: {error}"))?;
+        let upstreams = Upstreams::start(&self.programs)?;
         let mut rows = Vec::new();
         for case in &self.cases {
-            let mut samples = vec![Vec::new(); self.targets.len()];
+            let targets: Vec<_> = self.targets.iter().filter(|target| case.is_for(**target)).collect();
+            let mut samples = vec![Vec::new(); targets.len()];
             for round in 1..=self.rounds {
                 eprintln!("{} round {round} of {}", case.name(), self.rounds);
-                for (target, samples) in self.targets.iter().zip(&mut samples) {
-                    samples.push(self.sample(*case, *target, address)?);
+                for (target, samples) in targets.iter().zip(&mut samples) {
+                    let failed = |what| format!("{} in {}: {what}", target.name(), case.name());
+                    let sample = self.sample(*case, **target, &upstreams).map_err(failed)?;
+                    eprintln!("  {:<8} {sample}", target.name());
+                    samples.push(sample);
                 }
             }
-            let measured = self.targets.iter().zip(samples);
-            rows.extend(measured.map(|(target, samples)| Row::median(*case, *target, &samples)));
+            rows.extend(targets.iter().zip(samples).map(|(target, samples)| Row::median(*case, **target, &samples)));
         }
         Ok(rows)
     }
 
     /// A fresh process each time: nothing that an earlier case left behind is measured.
-    fn sample(&self, case: Case, target: Target, upstream: SocketAddr) -> Result<Sample, String> {
-        let failed = |what: String| format!("{} in {}: {what}", target.name(), case.name());
-        let unread = |error: io::Error| failed(error.to_string());
-        let running = Running::start(&self.programs, target, upstream)?;
-        let (pids, address) = (running.pids(), running.address(case));
+    fn sample(&self, case: Case, target: Target, upstreams: &Upstreams) -> Result<Sample, String> {
+        let running = Running::start(&self.programs, target, case, upstreams)?;
+        let address = running.address(case);
+        Ok(match case {
+            Case::Latency => Sample { added: Some(self.added(address, upstreams)?), ..Sample::default() },
+            Case::Idle(kind) => Sample { idle: Some(idle(kind, &running, address, upstreams)?), ..Sample::default() },
+            _ => Sample { cost: Some(self.cost(case, &running, address, upstreams)?), ..Sample::default() },
+        })
+    }
+
+    /// Direct first, then through the target, within seconds of each other.
+    fn added(&self, address: SocketAddr, upstreams: &Upstreams) -> Result<Percentiles, String> {
+        let warm_up = self.seconds.div_ceil(4);
+        latency::measure(upstreams.h1, warm_up)?;
+        let direct = latency::measure(upstreams.h1, self.seconds)?;
+        latency::measure(address, warm_up)?;
+        Ok(latency::measure(address, self.seconds)?.added_to(direct))
+    }
+
+    fn cost(&self, case: Case, running: &Running, address: SocketAddr, upstreams: &Upstreams) -> Result<Cost, String> {
+        let (pids, unread) = (running.pids(), |error: io::Error| error.to_string());
+        let load = |seconds| match case {
+            Case::TlsHandshake => {
+                let requests = client::shake_hands(address, &upstreams.certificate.client()?, seconds)?;
+                Ok(load::Counted { requests, rps: requests as f64 / f64::from(seconds) })
+            }
+            _ => load::run(case, address, seconds, &upstreams.message),
+        };
         let rss_mib = resident_mib(&pids).map_err(unread)?;
-        load::run(case, address, self.seconds.div_ceil(4)).map_err(failed)?;
+        load(self.seconds.div_ceil(4))?;
         let before = Reading::take(&pids).map_err(unread)?;
-        let counted = load::run(case, address, self.seconds).map_err(failed)?;
+        let counted = load(self.seconds)?;
         let used = Reading::take(&pids).map_err(unread)?.since(before);
-        let cpu_us = used.cpu.total.as_secs_f64() * 1e6 / counted.requests as f64;
-        let sample = Sample {
+        let cpu_us = used.cpu.total.as_secs_f64() * 1e6 / counted.requests.max(1) as f64;
+        Ok(Cost {
             cpu_us,
             user_us: cpu_us * used.cpu.user_share(),
             rps: counted.rps,
@@ -86,9 +142,40 @@ impl Bench {
             rss_load_mib: resident_mib(&pids).map_err(unread)?,
             busy: used.share(used.cpu.total),
             others: used.share(used.core.saturating_sub(used.cpu.total)),
-        };
-        eprintln!("  {:<8} {:>7.2} us  {:>8.0} req/s", target.name(), sample.cpu_us, sample.rps);
-        Ok(sample)
+        })
+    }
+}
+
+/// Opens the connections one after the other, each with its request, and weighs the target before, with them, and after.
+fn idle(kind: Idle, running: &Running, address: SocketAddr, upstreams: &Upstreams) -> Result<IdleMemory, String> {
+    let (pids, unread) = (running.pids(), |error: io::Error| error.to_string());
+    let (tls, settled) = (upstreams.certificate.client()?, || std::thread::sleep(SETTLING));
+    for _ in 0..FIRST {
+        client::one(kind, address, &tls).map_err(unread)?;
+    }
+    settled();
+    let before = resident_mib(&pids).map_err(unread)?;
+    let kept = (0..IDLE).map(|_| client::one(kind, address, &tls)).collect::<io::Result<Vec<_>>>().map_err(unread)?;
+    settled();
+    let with = resident_mib(&pids).map_err(unread)? - before;
+    drop(kept);
+    settled();
+    let after = resident_mib(&pids).map_err(unread)? - before;
+    Ok(IdleMemory { kib_per_conn: with * 1024.0 / IDLE as f64, kept: after / with })
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cost) = self.cost {
+            write!(out, "{:>8.2} us  {:>8.0} per second", cost.cpu_us, cost.rps)?;
+        }
+        if let Some(Percentiles { p50_us, p99_us, p999_us }) = self.added {
+            write!(out, "p50 +{p50_us:.0} us  p99 +{p99_us:.0} us  p99.9 +{p999_us:.0} us")?;
+        }
+        if let Some(IdleMemory { kib_per_conn, kept }) = self.idle {
+            write!(out, "{kib_per_conn:.2} KiB per connection, {:.0} % kept afterwards", kept * 100.0)?;
+        }
+        Ok(())
     }
 }
 

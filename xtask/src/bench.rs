@@ -20,7 +20,7 @@ pub struct Options {
 #[derive(Subcommand)]
 enum What {
     /// nginx, HAProxy, Envoy and Weir side by side; flags go to `weir-bench proxy`
-    /// (`--json FILE`, `--rounds N`, `--seconds S`, `--only CASE,TARGET`).
+    /// (`--json FILE`, `--rounds N`, `--seconds S`, `--quick`, `--only CASE,TARGET`).
     Proxy {
         /// Flags for `weir-bench proxy`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
@@ -61,7 +61,8 @@ fn plan(json: Option<&Path>) -> Outcome {
 
 fn proxy(flags: &[OsString]) -> Outcome {
     let manifest = root::checkout().join("Cargo.toml");
-    let mut command = cargo(&["run", "--quiet", "--package", "weir-bench", "--manifest-path"]);
+    // The load it generates itself must not be what is slow.
+    let mut command = cargo(&["run", "--quiet", "--release", "--package", "weir-bench", "--manifest-path"]);
     command.arg(manifest).args(["--", "proxy", "--weir"]);
     command.arg(root::target().join("release/weir-proxy"));
     command.arg("--venv").arg(root::venv()).args(flags);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cases::{DECOYS, PREFIX, decoy};
+use crate::cases::{PREFIX, decoy};
 use crate::targets::Plan;
 
 const MANAGER: &str =
@@ -15,9 +15,12 @@ const MANAGER: &str =
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
 /// Writes its configuration; gives its arguments.
-pub fn prepare(plan: &Plan, folder: &Path) -> io::Result<Vec<String>> {
-    let listeners = [("h1", plan.h1), ("h2", plan.h2)].map(|(name, at)| listener(name, at));
-    let clusters = ["app", "decoy"].map(|name| cluster(name, plan.upstream));
+pub fn prepare(plan: &Plan<'_>, folder: &Path) -> io::Result<Vec<String>> {
+    let mut encrypted = listener("tls", plan.tls, plan.decoys);
+    encrypted["filter_chains"][0]["transport_socket"] = tls(plan);
+    let plain = [("h1", plan.h1), ("h2", plan.h2)].map(|(name, at)| listener(name, at, plan.decoys));
+    let listeners: Vec<_> = plain.into_iter().chain([encrypted]).collect();
+    let clusters = ["app", "decoy"].map(|name| cluster(name, plan));
     let bootstrap = json!({ "static_resources": { "listeners": listeners, "clusters": clusters } });
     let file = folder.join("envoy.json");
     fs::write(&file, bootstrap.to_string())?;
@@ -26,13 +29,13 @@ pub fn prepare(plan: &Plan, folder: &Path) -> io::Result<Vec<String>> {
     Ok(arguments.map(str::to_owned).to_vec())
 }
 
-fn listener(name: &str, at: SocketAddr) -> Value {
+fn listener(name: &str, at: SocketAddr, decoys: usize) -> Value {
     let manager = json!({
         "@type": MANAGER,
         "stat_prefix": name,
         "codec_type": "AUTO",
         "generate_request_id": false,
-        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes() }] },
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes(decoys) }] },
         "http_filters": [{
             "name": "envoy.filters.http.router",
             "typed_config": { "@type": ROUTER, "suppress_envoy_headers": true }
@@ -42,19 +45,39 @@ fn listener(name: &str, at: SocketAddr) -> Value {
     json!({ "name": name, "address": address(at), "filter_chains": [{ "filters": [filter] }] })
 }
 
-fn routes() -> Vec<Value> {
+fn routes(decoys: usize) -> Vec<Value> {
     let route = |prefix: &str, cluster| json!({ "match": { "prefix": prefix }, "route": { "cluster": cluster } });
-    (0..DECOYS).map(|number| route(&decoy(number), "decoy")).chain([route(PREFIX, "app")]).collect()
+    (0..decoys).map(|number| route(&decoy(number), "decoy")).chain([route(PREFIX, "app")]).collect()
 }
 
-fn cluster(name: &str, upstream: SocketAddr) -> Value {
-    let endpoint = json!({ "endpoint": { "address": address(upstream) } });
-    json!({
+fn tls(plan: &Plan<'_>) -> Value {
+    let file = |path: &Path| json!({ "filename": path });
+    let certificate =
+        json!({ "certificate_chain": file(&plan.certificate.chain), "private_key": file(&plan.certificate.key) });
+    let only = json!({ "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" });
+    let context = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": { "tls_certificates": [certificate], "tls_params": only },
+        "disable_stateless_session_resumption": true
+    });
+    json!({ "name": "envoy.transport_sockets.tls", "typed_config": context })
+}
+
+fn cluster(name: &str, plan: &Plan<'_>) -> Value {
+    let endpoint = json!({ "endpoint": { "address": address(plan.upstream()) } });
+    let mut cluster = json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] }
-    })
+    });
+    if plan.h2_upstream {
+        cluster["typed_extension_protocol_options"] = json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http2_protocol_options": {} }
+        }});
+    }
+    cluster
 }
 
 fn address(at: SocketAddr) -> Value {

@@ -1,4 +1,4 @@
-//! The proxies under measurement: where their programs are, how each is told the same twenty routes.
+//! The proxies under measurement: where their programs are, how each is told the same routes.
 //!
 //! Each gets what its own documentation recommends for a proxy that forwards to a kept-alive HTTP/1.1 upstream, no
 //! access log, one worker, and no limit on requests per connection. Features that not all have are off (request
@@ -7,6 +7,7 @@
 mod envoy;
 mod haproxy;
 mod nginx;
+mod upstream;
 mod weir;
 
 use std::net::SocketAddr;
@@ -15,9 +16,10 @@ use std::process::Command;
 
 use weir_testkit::{Process, TempDir, net, peers};
 
-pub use nginx::upstream;
+pub use upstream::Upstreams;
 
-use crate::cases::Case;
+use crate::cases::{Case, Idle};
+use crate::certificate::Certificate;
 use crate::load::TARGET_CORE;
 
 /// One of the proxies.
@@ -121,19 +123,53 @@ fn version_in(text: &str) -> Option<String> {
 }
 
 /// Where a target listens and forwards to.
-pub struct Plan {
+pub struct Plan<'a> {
     /// HTTP/1.1 from the client.
     pub h1: SocketAddr,
     /// HTTP/2 from the client.
     pub h2: SocketAddr,
-    /// What answers.
-    pub upstream: SocketAddr,
+    /// HTTP/1.1 in TLS 1.3 from the client, without resumption.
+    pub tls: SocketAddr,
+    /// What the listener with TLS shows.
+    pub certificate: &'a Certificate,
+    /// Routes before the one that matches.
+    pub decoys: usize,
+    /// What answers, in turn.
+    pub endpoints: Vec<SocketAddr>,
+    /// It is to be spoken to in HTTP/2.
+    pub h2_upstream: bool,
+}
+
+impl Plan<'_> {
+    fn new(case: Case, upstreams: &Upstreams) -> Plan<'_> {
+        let endpoints = match (case, case.is_h2_upstream()) {
+            (Case::Endpoints(count), _) => upstreams.many(count),
+            (_, true) => vec![upstreams.h2],
+            (_, false) => vec![upstreams.h1],
+        };
+        Plan {
+            h1: net::free_address(),
+            h2: net::free_address(),
+            tls: net::free_address(),
+            certificate: &upstreams.certificate,
+            decoys: case.decoys(),
+            endpoints,
+            h2_upstream: case.is_h2_upstream(),
+        }
+    }
+
+    /// The one that all targets forward to.
+    fn upstream(&self) -> SocketAddr {
+        self.endpoints[0]
+    }
 }
 
 /// A started target.
 pub struct Running {
     process: Process,
-    plan: Plan,
+    h1: SocketAddr,
+    h2: SocketAddr,
+    tls: SocketAddr,
     _folder: TempDir,
 }
 
@@ -142,20 +178,19 @@ impl Running {
     ///
     /// # Errors
     /// If its folder cannot be made.
-    pub fn start(programs: &Programs, target: Target, upstream: SocketAddr) -> Result<Running, String> {
+    pub fn start(programs: &Programs, target: Target, case: Case, upstreams: &Upstreams) -> Result<Running, String> {
         let folder = TempDir::new().map_err(|error| format!("temporary folder: {error}"))?;
-        let (h1, h2) = (net::free_address(), net::free_address());
-        let plan = Plan { h1, h2, upstream };
+        let plan = Plan::new(case, upstreams);
         let arguments = match target {
             Target::Nginx => nginx::prepare(&plan, folder.path()),
             Target::Haproxy => haproxy::prepare(&plan, folder.path()),
             Target::Envoy => envoy::prepare(&plan, folder.path()),
             Target::Weir => weir::prepare(&plan, folder.path()),
         }
-        .map_err(|error| format!("configuration of {}: {error}", target.name()))?;
+        .map_err(|error| format!("configuration: {error}"))?;
         let mut process = pinned(TARGET_CORE, target.name(), programs.of(target), &arguments);
-        process.wait_http(h1, Case::H1Small.path());
-        Ok(Running { process, plan, _folder: folder })
+        process.wait_http(plan.h1, Case::H1Small.path());
+        Ok(Running { process, h1: plan.h1, h2: plan.h2, tls: plan.tls, _folder: folder })
     }
 
     /// Its processes: nginx has a master and a worker.
@@ -166,8 +201,9 @@ impl Running {
     /// Where the case's client connects.
     pub fn address(&self, case: Case) -> SocketAddr {
         match case {
-            Case::H1Small | Case::H1Large => self.plan.h1,
-            Case::H2ToH1 => self.plan.h2,
+            Case::H2ToH1 | Case::H2ToH2 | Case::GrpcUnary | Case::Idle(Idle::H2) => self.h2,
+            Case::TlsSmall | Case::TlsHandshake | Case::Idle(Idle::Tls) => self.tls,
+            _ => self.h1,
         }
     }
 }

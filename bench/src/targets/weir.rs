@@ -6,20 +6,32 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use weir_config::{
-    Balance, Cluster, ClusterLimits, Direction, Endpoint, Forward, Limits, Listener, ListenerProtocol, PathMatch,
-    ProxyConfig, Route, RouteAction, RouteMatch, RouteTable, UpstreamProtocol, VirtualHost, WeightedCluster,
+    Balance, Cluster, ClusterLimits, Direction, Endpoint, Forward, KeyPair, Limits, Listener, ListenerProtocol,
+    ListenerTls, PathMatch, Pem, ProxyConfig, Route, RouteAction, RouteMatch, RouteTable, Secret, TlsMode,
+    UpstreamProtocol, VirtualHost, WeightedCluster,
 };
 
-use crate::cases::{DECOYS, PREFIX, decoy};
+use crate::cases::{PREFIX, decoy};
 use crate::targets::Plan;
 
 /// Writes its configuration; gives its arguments.
-pub fn prepare(plan: &Plan, folder: &Path) -> io::Result<Vec<String>> {
+pub fn prepare(plan: &Plan<'_>, folder: &Path) -> io::Result<Vec<String>> {
+    let tls = ListenerTls {
+        mode: TlsMode::Strict,
+        certificate: SECRET.to_owned(),
+        trust: None,
+        handshake_timeout_ms: 10_000,
+        max_handshakes: 1_000,
+    };
     let config = ProxyConfig {
-        listeners: vec![listener("h1", plan.h1), listener("h2", plan.h2)],
-        route_tables: vec![routes()],
-        clusters: vec![cluster("app", plan.upstream), cluster("decoy", plan.upstream)],
-        secrets: Vec::new(),
+        listeners: vec![
+            listener("h1", plan.h1, None),
+            listener("h2", plan.h2, None),
+            listener("tls", plan.tls, Some(tls)),
+        ],
+        route_tables: vec![routes(plan.decoys)],
+        clusters: vec![cluster("app", plan), cluster("decoy", plan)],
+        secrets: vec![secret(plan)],
     };
     let file = folder.join("weir.yaml");
     // JSON is YAML.
@@ -28,7 +40,16 @@ pub fn prepare(plan: &Plan, folder: &Path) -> io::Result<Vec<String>> {
     Ok(arguments.map(str::to_owned).to_vec())
 }
 
-fn listener(name: &str, bind: SocketAddr) -> Listener {
+/// Name of the secret with the certificate.
+const SECRET: &str = "server";
+
+fn secret(plan: &Plan<'_>) -> Secret {
+    let certificate =
+        KeyPair { chain: Pem::File(plan.certificate.chain.clone()), key: Pem::File(plan.certificate.key.clone()) };
+    Secret { name: SECRET.to_owned(), certificate: Some(certificate), trust: None }
+}
+
+fn listener(name: &str, bind: SocketAddr, tls: Option<ListenerTls>) -> Listener {
     Listener {
         name: name.to_owned(),
         bind,
@@ -38,12 +59,12 @@ fn listener(name: &str, bind: SocketAddr) -> Listener {
         limits: Limits::default(),
         access_log: false,
         trace: false,
-        tls: None,
+        tls,
     }
 }
 
-fn routes() -> RouteTable {
-    let routes = (0..DECOYS).map(|number| route(&decoy(number), "decoy")).chain([route(PREFIX, "app")]).collect();
+fn routes(decoys: usize) -> RouteTable {
+    let routes = (0..decoys).map(|number| route(&decoy(number), "decoy")).chain([route(PREFIX, "app")]).collect();
     let all = VirtualHost { name: "all".to_owned(), domains: vec!["*".to_owned()], routes };
     RouteTable { name: "bench".to_owned(), hosts: vec![all] }
 }
@@ -60,15 +81,23 @@ fn route(prefix: &str, cluster: &str) -> Route {
     }
 }
 
-fn cluster(name: &str, upstream: SocketAddr) -> Cluster {
-    let endpoint = Endpoint { address: upstream, weight: 1, priority: 0, labels: Default::default(), tls: false };
+fn cluster(name: &str, plan: &Plan<'_>) -> Cluster {
+    let endpoint = |address: &SocketAddr| Endpoint {
+        address: *address,
+        weight: 1,
+        priority: 0,
+        labels: Default::default(),
+        tls: false,
+    };
+    // A connection to each endpoint is to stay, or what is measured is connecting.
+    let max_connections = plan.endpoints.len() + ClusterLimits::default().max_connections;
     Cluster {
         name: name.to_owned(),
-        protocol: UpstreamProtocol::Http1,
+        protocol: if plan.h2_upstream { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 },
         balance: Balance::RoundRobin,
-        endpoints: vec![endpoint],
+        endpoints: plan.endpoints.iter().map(endpoint).collect(),
         connect_timeout_ms: 5_000,
-        limits: ClusterLimits::default(),
+        limits: ClusterLimits { max_connections, ..ClusterLimits::default() },
         tls: None,
     }
 }

@@ -63,8 +63,12 @@ pub fn from_yaml(text: &str) -> Result<ProxyConfig, LoadError> {
 }
 
 fn parse(text: &str) -> Result<ProxyConfig, LoadError> {
-    let value: serde_json::Value = serde_saphyr::from_str(text)
-        .map_err(|error| LoadError::Syntax { field: ".".into(), message: error.to_string() })?;
+    let value: serde_json::Value = match serde_json::from_str(text) {
+        // JSON has no aliases that multiply, so the bounds of YAML need not hold for it: tens of thousands of routes may come.
+        Ok(value) => value,
+        Err(_) => serde_saphyr::from_str(text)
+            .map_err(|error| LoadError::Syntax { field: ".".into(), message: error.to_string() })?,
+    };
     serde_path_to_error::deserialize(value)
         .map_err(|error| LoadError::Syntax { field: error.path().to_string(), message: error.inner().to_string() })
 }
@@ -89,6 +93,16 @@ clusters: [{name: app, endpoints: [{address: '127.0.0.1:81'}]}]
         let config = from_yaml(SMALL).unwrap();
         assert_eq!(config.clusters[0].connect_timeout_ms, 1_000);
         assert_eq!(config.listeners[0].limits.max_headers, 100);
+    }
+
+    #[test]
+    fn json_may_have_tens_of_thousands_of_routes() {
+        let config = from_yaml(SMALL).unwrap();
+        let mut json = serde_json::to_value(&config).unwrap();
+        let route = json["routeTables"][0]["hosts"][0]["routes"][0].clone();
+        json["routeTables"][0]["hosts"][0]["routes"] = vec![route; 20_000].into();
+        let large = from_yaml(&json.to_string()).unwrap();
+        assert_eq!(large.route_tables[0].hosts[0].routes.len(), 20_000);
     }
 
     #[test]
