@@ -19,6 +19,7 @@ fn bolt_peers_call_each_other() {
         mesh.call("bolt", scenario);
         mesh.call("bolt2", scenario);
     }
+    mesh.call("bolt-protobuf", "headers");
 }
 
 #[test]
@@ -64,9 +65,9 @@ fn idle_dubbo_servers_get_heartbeats() {
 
 /// One call opens the connection; what comes on it afterwards is the proxy's own.
 fn idle_servers_get_heartbeats(protocol: &str) {
-    let mut mesh = Mesh::start(protocol);
+    let mut mesh = Mesh::with_limits(protocol, &json!({ "heartbeatIntervalMs": 1000 }));
     mesh.call(protocol, "failing");
-    mesh.server.wait_line("heartbeat 5");
+    mesh.server.wait_line("heartbeat 4");
 }
 
 /// A server and the proxies on the way to it.
@@ -79,12 +80,17 @@ struct Mesh {
 
 impl Mesh {
     fn start(protocol: &str) -> Mesh {
+        Self::with_limits(protocol, &json!({}))
+    }
+
+    /// `limits` are those of the cluster of each proxy.
+    fn with_limits(protocol: &str, limits: &Value) -> Mesh {
         let upstream = net::free_address();
         let mut server = Process::spawn("server", &mut serve(protocol, upstream));
         server.wait_line("serving");
-        let second = proxy(protocol, upstream, &json!({}));
+        let second = proxy(protocol, upstream, limits, &json!({}));
         let edits = json!({ "set": [["set", "by the route"]], "remove": ["remove", "absent"] });
-        let first = proxy(protocol, second.address, &json!({ "requestHeaders": edits }));
+        let first = proxy(protocol, second.address, limits, &json!({ "requestHeaders": edits }));
         Mesh { server, upstream, first, _second: second }
     }
 
@@ -100,10 +106,10 @@ impl Mesh {
     }
 }
 
-fn proxy(protocol: &str, upstream: SocketAddr, route: &Value) -> Proxy {
+fn proxy(protocol: &str, upstream: SocketAddr, limits: &Value, route: &Value) -> Proxy {
     let protocol = if protocol == "dubbo" { "Dubbo" } else { "Bolt" };
     let listener = json!({ "protocol": protocol });
-    let cluster = json!({ "protocol": protocol, "limits": { "heartbeatIntervalMs": 200 } });
+    let cluster = json!({ "protocol": protocol, "limits": limits });
     Proxy::configured(&listener, &cluster, route, upstream)
 }
 

@@ -126,16 +126,22 @@ fn http_status(failure: Failure) -> u16 {
 
 /// Edits a frame as a route says. A further value of a key is joined to the one that is there, since a map has no two.
 pub(super) fn edit(frame: &mut Frame, edits: &HeaderEdits, trace: Option<&str>) {
-    let called = frame.called();
-    let joined: Vec<(&str, String)> =
-        edits.add.iter().map(|(key, value)| (key.as_str(), join(&called.labels, key, value))).collect();
+    let joined = joined(frame, edits);
     let removed = edits.remove.iter().map(|key| Edit::Remove(key));
     let set = edits.set.iter().map(|(key, value)| Edit::Set(key, value));
-    let added = joined.iter().map(|(key, value)| Edit::Set(key, value));
+    let added = edits.add.iter().zip(&joined).map(|((key, _), value)| Edit::Set(key, value));
     let traced = trace.map(|trace| Edit::Set("traceparent", trace));
     let all: Vec<Edit<'_>> = removed.chain(set).chain(added).chain(traced).collect();
-    drop(called);
     frame.edit(&all);
+}
+
+/// The values to be there for what is added. The frame is only read again where there is something to add.
+fn joined(frame: &Frame, edits: &HeaderEdits) -> Vec<String> {
+    if edits.add.is_empty() {
+        return Vec::new();
+    }
+    let labels = frame.called().labels;
+    edits.add.iter().map(|(key, value)| join(&labels, key, value)).collect()
 }
 
 fn join(labels: &impl Fields, key: &str, value: &str) -> String {
