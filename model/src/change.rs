@@ -13,8 +13,10 @@ use crate::kind::Kind;
 use crate::object::{Resource, Spec};
 use crate::validate::Validator;
 
+mod action;
 mod status;
 
+pub use action::Action;
 pub use status::{BlockReason, ChangeStatus, PlanVersion, Progress, Rollback};
 
 /// Longest bake, patience or timeout: thirty days, in seconds.
@@ -61,14 +63,6 @@ pub struct ChangeSpec {
     pub instance_timeout_seconds: u64,
 }
 
-impl std::fmt::Display for Action {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Action::ProxyUpgrade { version } => write!(f, "proxy {version}"),
-        }
-    }
-}
-
 impl Level {
     /// What happens without a person, in words.
     pub fn meaning(self) -> &'static str {
@@ -99,8 +93,25 @@ impl ChangeSpec {
 
     /// The version that instances in scope are to run.
     pub fn target(&self) -> &str {
-        let Action::ProxyUpgrade { version } = &self.action;
-        version
+        match &self.action {
+            Action::ProxyUpgrade { version } | Action::AppRelease { version, .. } => version,
+        }
+    }
+
+    /// What gets another version, in words.
+    pub fn noun(&self) -> String {
+        match &self.action {
+            Action::ProxyUpgrade { .. } => "proxy".to_owned(),
+            Action::AppRelease { app, .. } => format!("app {app}"),
+        }
+    }
+
+    /// The version of it that an instance is to run.
+    pub fn wanted_of<'i>(&self, instance: &'i InstanceSpec) -> &'i str {
+        match &self.action {
+            Action::ProxyUpgrade { .. } => &instance.proxy_version,
+            Action::AppRelease { .. } => &instance.app_version,
+        }
     }
 
     /// Whether a person may make it `next`, given what is observed of the change. Once it has begun, what it does,
@@ -136,17 +147,6 @@ impl ChangeSpec {
 
 fn default_instance_timeout() -> u64 {
     300
-}
-
-/// What becomes of the instances in scope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Action {
-    /// Warm upgrade of the proxy to a Release's version.
-    ProxyUpgrade {
-        /// The version wanted.
-        version: String,
-    },
 }
 
 /// Which instances; every list that is not empty must hold the instance's value.
@@ -547,8 +547,19 @@ impl Spec for ChangeSpec {
     type Status = ChangeStatus;
 
     fn validate(&self, v: &mut Validator) {
-        let Action::ProxyUpgrade { version } = &self.action;
-        v.require(!version.is_empty(), "action.proxyUpgrade.version", "must name a proxy Release's version");
+        match &self.action {
+            Action::ProxyUpgrade { version } => {
+                v.require(!version.is_empty(), "action.proxyUpgrade.version", "must name a proxy Release's version");
+            }
+            Action::AppRelease { app, version } => {
+                v.name("action.appRelease.app", app);
+                v.require(
+                    !version.is_empty(),
+                    "action.appRelease.version",
+                    "must name a version of a Release of the app",
+                );
+            }
+        }
         v.require(!self.ladder.is_empty(), "ladder", "must have at least one rung");
         v.require(self.ladder.len() <= MAX_RUNGS, "ladder", "must have at most 50 rungs");
         v.require(self.ladder.is_sorted_by(|a, b| a.percent < b.percent), "ladder", "percentages must rise");

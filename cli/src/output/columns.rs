@@ -240,7 +240,13 @@ fn effective_mode(object: &Value, _: Timestamp) -> Cell {
 fn action(object: &Value, _: Timestamp) -> Cell {
     match object.pointer("/spec/action/proxyUpgrade/version").and_then(Value::as_str) {
         Some(version) => format!("proxy → {version}").into(),
-        None => text(object, "/spec/action"),
+        None => {
+            let part = |name: &str| object.pointer(&format!("/spec/action/appRelease/{name}")).and_then(Value::as_str);
+            match (part("app"), part("version")) {
+                (Some(app), Some(version)) => format!("{app} → {version}").into(),
+                _ => text(object, "/spec/action"),
+            }
+        }
     }
 }
 

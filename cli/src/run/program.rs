@@ -54,7 +54,7 @@ impl Program {
         let child = command.spawn().map_err(|error| format!("cannot start {name:?}: {error}"))?;
         let pid = child.id().unwrap_or_default();
         tracing::info!(pid, "started {name}");
-        let status = Some(AppStatus { pid, started_at: Timestamp::now() });
+        let status = Some(AppStatus { pid, started_at: Timestamp::now(), version: Some(args.app_version.clone()) });
         Ok(Program {
             child: Some(child),
             status,

@@ -74,11 +74,11 @@ fn line(out: &mut String, text: &str) {
 
 fn headline(out: &mut String, change: &Change, now: Timestamp) {
     let (status, progress) = (&change.status, &change.status.progress);
-    let target = change.spec.target();
+    let target = &change.spec.action;
     line(
         out,
         &format!(
-            "{} brings proxy {target}: {:?}, {} of {} instances.",
+            "{} brings {target}: {:?}, {} of {} instances.",
             change.key(),
             status.phase,
             progress.done,
@@ -179,7 +179,7 @@ fn windows(out: &mut String, change: &Change, fleet: &Fleet<'_>, now: Timestamp)
 
 fn ahead(change: &Change, instance: &Instance) -> bool {
     let in_scope = change.spec.scope.matches(&instance.spec, &instance.metadata.labels);
-    in_scope && instance.spec.proxy_version != change.spec.target()
+    in_scope && change.spec.wanted_of(&instance.spec) != change.spec.target()
 }
 
 fn left(out: &mut String, change: &Change) {
@@ -191,7 +191,7 @@ fn advice(change: &Change) -> String {
     let command = |verb: &str| format!("weir change {verb} {name}");
     match (change.status.phase, change.status.blocked) {
         (ChangePhase::Blocked, Some(BlockReason::ReleaseMissing)) => {
-            format!("Next: apply a Release of proxy {}; the change then goes on by itself.", change.spec.target())
+            format!("Next: apply a Release of {}; the change then goes on by itself.", change.spec.action)
         }
         (ChangePhase::Blocked, Some(BlockReason::RollbackFailed)) => {
             format!("Next: repair the instance, then `{}`.", command("retry"))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use weir_model::change::{ChangeSpec, Scope};
+use weir_model::change::{Action, ChangeSpec};
 use weir_model::instance::ManagedBy;
 use weir_model::release::Component;
 use weir_model::{AppSpec, Change, FreezeSpec, Instance, Kind, Object, ReleaseSpec, Resource, UnitSpec, WorkloadSpec};
@@ -41,6 +41,8 @@ pub struct Fleet {
 struct Facts {
     /// With the proxy's versions, out of scope.
     member: Member,
+    /// Versions of the application: wanted, running.
+    program: (Name, Name),
     labels: Arc<BTreeMap<String, String>>,
     ours: bool,
 }
@@ -55,7 +57,7 @@ struct Described {
 /// A change, as far as others care.
 #[derive(Debug)]
 struct Other {
-    scope: Scope,
+    spec: ChangeSpec,
     created: Timestamp,
     begun: bool,
     ended: bool,
@@ -159,18 +161,25 @@ impl Fleet {
 
     fn note_instance(&mut self, instance: &Instance) {
         let member = member(instance, &mut self.names);
+        let (spec, status) = (&instance.spec, &instance.status);
+        let wanted = if spec.app_version.is_empty() { &status.app_version } else { &spec.app_version };
+        let program = (self.names.shared(wanted), self.names.shared(&status.app_version));
         let ours = instance.spec.managed_by == ManagedBy::Weir && member.state != State::Leaving;
         let labels = Arc::new(instance.metadata.labels.clone());
-        self.instances.insert(member.name.clone(), Facts { member, labels, ours });
+        self.instances.insert(member.name.clone(), Facts { member, program, labels, ours });
     }
 
     /// The world as `change` sees it.
     pub fn world(&self, change: &Change) -> World {
         let members: Vec<Member> = self.instances.values().map(|facts| self.seen(facts, change)).collect();
         let target = change.spec.target();
-        let released = |(component, version): &(Component, String)| *component == Component::Proxy && version == target;
+        let component = match &change.spec.action {
+            Action::ProxyUpgrade { .. } => Component::Proxy,
+            Action::AppRelease { app, .. } => Component::App(app.clone()),
+        };
+        let released = |(of, version): &(Component, String)| *of == component && version == target;
         World {
-            unsettled: self.unsettled(&members, target),
+            unsettled: self.unsettled(&members, change),
             members,
             freezes: self.freezes.values().cloned().collect(),
             released: self.releases.values().any(released),
@@ -183,9 +192,12 @@ impl Fleet {
         if let Some(app) = self.apps.get(&*member.app) {
             (member.tier, member.line) = (app.tier, app.line.clone());
         }
+        if matches!(change.spec.action, Action::AppRelease { .. }) {
+            (member.wanted, member.running) = facts.program.clone();
+        }
         Member {
             canary: self.canaries.get(&*member.unit).copied().unwrap_or(false),
-            in_scope: facts.ours && facts.within(&change.spec.scope),
+            in_scope: facts.ours && facts.within(&change.spec),
             ..member
         }
     }
@@ -197,14 +209,15 @@ impl Fleet {
         let goes_first = |(name, other): &(&String, &Other)| {
             *name != change.name() && !other.ended && (other.begun || (other.created, name.as_str()) < own)
         };
-        let both = |i: &Facts, other: &Other| i.within(&other.scope) && i.within(&change.spec.scope);
+        let both = |i: &Facts, other: &Other| i.within(&other.spec) && i.within(&change.spec);
         let shares = |(_, other): &(&String, &Other)| self.instances.values().any(|i| both(i, other));
         let rivals = self.changes.iter().filter(goes_first).filter(shares);
         rivals.min_by_key(|(name, other)| (other.created, *name)).map(|(name, _)| name.clone())
     }
 
     /// Workloads whose instances are all in scope and that make new instances with another version.
-    fn unsettled(&self, members: &[Member], target: &str) -> Vec<String> {
+    fn unsettled(&self, members: &[Member], change: &Change) -> Vec<String> {
+        let target = change.spec.target();
         let mut settled: HashMap<&str, bool> = HashMap::new();
         for member in members.iter().filter(|m| m.state != State::Leaving) {
             if let Some(workload) = &member.workload {
@@ -212,16 +225,24 @@ impl Fleet {
             }
         }
         let stale = |(name, spec): &(&String, &WorkloadSpec)| {
-            spec.proxy_version != target && settled.get(name.as_str()).copied().unwrap_or(false)
+            let made_with = match &change.spec.action {
+                Action::ProxyUpgrade { .. } => &spec.proxy_version,
+                Action::AppRelease { .. } => &spec.app_version,
+            };
+            made_with != target && settled.get(name.as_str()).copied().unwrap_or(false)
         };
         self.workloads.iter().filter(stale).map(|(name, _)| name.clone()).collect()
     }
 }
 
 impl Facts {
-    fn within(&self, scope: &Scope) -> bool {
+    fn within(&self, spec: &ChangeSpec) -> bool {
         let m = &self.member;
-        scope.selects(&m.app, &m.unit, &m.stack, &m.group, &self.labels)
+        let named = match &spec.action {
+            Action::ProxyUpgrade { .. } => true,
+            Action::AppRelease { app, .. } => *app == *m.app,
+        };
+        named && spec.scope.selects(&m.app, &m.unit, &m.stack, &m.group, &self.labels)
     }
 }
 
@@ -230,7 +251,7 @@ fn other(change: Resource<ChangeSpec>) -> Other {
         created: change.metadata.created_at.unwrap_or(Timestamp::MAX),
         begun: change.status.started_at.is_some(),
         ended: change.status.phase.ended(),
-        scope: change.spec.scope,
+        spec: change.spec,
     }
 }
 

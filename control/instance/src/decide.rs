@@ -95,7 +95,11 @@ fn serving(input: Input<'_>) -> Step {
     let Some(seen) = input.seen else { return gone() };
     let wanted = &input.instance.spec.proxy_version;
     match input.release {
-        _ if seen.proxy.wanted == *wanted => wait(InstancePhase::Serving, IDLE, ""),
+        _ if seen.proxy.wanted == *wanted && !another_program(input, seen) => wait(InstancePhase::Serving, IDLE, ""),
+        Ok(()) if seen.proxy.wanted == *wanted => {
+            let version = &input.instance.spec.app_version;
+            go(InstancePhase::Unpublishing, &format!("its program is to become {version}; callers are told first"))
+        }
         Ok(()) => go(InstancePhase::Unpublishing, &format!("its proxy is to become {wanted}; callers are told first")),
         Err(reason) => wait(InstancePhase::Serving, IDLE, &format!("serves on: {reason}")),
     }
@@ -104,7 +108,7 @@ fn serving(input: Input<'_>) -> Step {
 /// ## Unpublishing => (Draining | Serving | Failed)
 fn unpublishing(input: Input<'_>) -> Step {
     let Some(seen) = input.seen else { return gone() };
-    if runs_as_wanted(input, seen) {
+    if runs_as_wanted(input, seen) && !another_program(input, seen) {
         return go(InstancePhase::Serving, "the change was taken back before it began");
     }
     if callers_know(input) {
@@ -126,10 +130,31 @@ fn draining(input: Input<'_>) -> Step {
 /// ## Swapping => (Serving | Failed)
 fn swapping(input: Input<'_>) -> Step {
     match (input.seen, input.release) {
+        (None, Ok(())) if between_programs(input) => act(InstancePhase::Swapping, Act::Start, "its program starts"),
         (None, _) => gone(),
         (Some(_), Err(reason)) => fail(reason),
+        (Some(seen), Ok(())) if another_program(input, seen) => end_program(seen),
         (Some(_), Ok(())) => come_up(input, InstancePhase::Swapping),
     }
+}
+
+/// Its supervisor ends with its program; both start again.
+fn end_program(seen: &Status) -> Step {
+    if seen.stopping {
+        return wait(InstancePhase::Swapping, LOOK, "the old program ends");
+    }
+    act(InstancePhase::Swapping, Act::Stop, "the old program ends")
+}
+
+/// Another release of its program runs than is wanted.
+fn another_program(input: Input<'_>, seen: &Status) -> bool {
+    let runs = seen.app.as_ref().and_then(|app| app.version.as_ref());
+    runs.is_some_and(|version| *version != input.instance.spec.app_version)
+}
+
+/// Nothing runs, and what ran last was another release of its program: it was ended to be replaced.
+fn between_programs(input: Input<'_>) -> bool {
+    input.instance.status.app_version != input.instance.spec.app_version
 }
 
 /// Its supervisor is there: does the wanted proxy run, is it healthy, has it registered?
@@ -160,6 +185,9 @@ fn failed(input: Input<'_>) -> Step {
     let wanted = &input.instance.spec.proxy_version;
     if seen.proxy.wanted != *wanted && input.release.is_ok() {
         return go(InstancePhase::Draining, &format!("another proxy is wanted now: {wanted}"));
+    }
+    if another_program(input, seen) && input.release.is_ok() {
+        return go(InstancePhase::Draining, "another release of its program is wanted now");
     }
     if serves_as_wanted(input, seen) {
         return go(InstancePhase::Serving, "");
@@ -246,6 +274,7 @@ fn wait(phase: InstancePhase, again: Duration, message: &str) -> Step {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::supervisor::AppStatus;
     use weir_model::health::SelfCheck;
     use weir_model::instance::{InstanceSpec, ManagedBy};
     use weir_model::meta::{Condition, ConditionStatus, set_condition};
@@ -363,6 +392,35 @@ pub(crate) mod tests {
     fn a_change_taken_back_while_unpublishing_is_over() {
         let ready = proxy("A", ProxyState::Ready);
         assert_eq!(step(&instance("A", Unpublishing), Some(&ready)).phase, Serving);
+    }
+
+    #[test]
+    fn another_program_starts_when_the_old_one_has_ended() {
+        let mut wanted = instance("A", Serving);
+        wanted.spec.app_version = "2".into();
+        let mut seen = proxy("A", ProxyState::Ready);
+        let app =
+            |version: &str| AppStatus { pid: 1, started_at: Timestamp::UNIX_EPOCH, version: Some(version.into()) };
+        seen.app = Some(app("1"));
+        assert_eq!(step(&wanted, Some(&seen)).phase, Unpublishing);
+        wanted.status.phase = Swapping;
+        wanted.status.app_version = "1".into();
+        assert_eq!(step(&wanted, Some(&seen)).act, Some(Act::Stop));
+        assert_eq!(step(&wanted, Some(&Status { stopping: true, ..seen.clone() })).act, None);
+        assert_eq!(step(&wanted, None).act, Some(Act::Start));
+        seen.app = Some(app("2"));
+        assert_eq!(step(&registered(wanted.clone(), "A"), Some(&seen)).phase, Serving);
+        wanted.status.app_version = "2".into();
+        assert_eq!(step(&wanted, None).phase, Failed, "the new one has ended by itself");
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_tell_its_programs_release_is_left_alone() {
+        let mut wanted = instance("A", Serving);
+        wanted.spec.app_version = "2".into();
+        let mut seen = proxy("A", ProxyState::Ready);
+        seen.app = Some(AppStatus { pid: 1, started_at: Timestamp::UNIX_EPOCH, version: None });
+        assert_eq!(step(&wanted, Some(&seen)).phase, Serving);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl InstanceController {
         seen: Option<&Status>,
     ) -> Result<Result<Artifact, String>, Failure> {
         let wanted = &instance.spec.proxy_version;
-        let Some(release) = find_release(store, wanted).await? else {
+        let Some(release) = find_release(store, &Component::Proxy, wanted).await? else {
             return Ok(Err(format!("there is no Release of the proxy with version {wanted:?}; create one")));
         };
         let artifact = Artifact::from(&release.spec);
@@ -74,7 +74,15 @@ impl InstanceController {
     ) -> Result<(), Failure> {
         let name = instance.name();
         match act {
-            Act::Start => self.provider.start(&launch(store, instance, release?).await?).await?,
+            Act::Start => {
+                let of = Component::App(instance.spec.app.clone());
+                let program = find_release(store, &of, &instance.spec.app_version).await?;
+                let program = program.map(|release| Artifact::from(&release.spec));
+                if let Some(program) = &program {
+                    self.provider.verify(program).await?;
+                }
+                self.provider.start(&launch(store, instance, release?, program).await?).await?;
+            }
             Act::Drain => self.provider.drain(name).await?,
             Act::Swap => self.provider.swap(name, &release?).await?,
             Act::Stop => self.provider.stop(name).await?,
@@ -133,17 +141,30 @@ impl Controller for InstanceController {
     }
 }
 
-async fn find_release(store: &dyn Store, version: &str) -> Result<Option<Release>, Failure> {
+async fn find_release(store: &dyn Store, of: &Component, version: &str) -> Result<Option<Release>, Failure> {
     let (releases, _) = typed::list::<weir_model::ReleaseSpec>(store).await?;
-    Ok(releases.into_iter().find(|r| r.spec.component == Component::Proxy && r.spec.version == version))
+    Ok(releases.into_iter().find(|r| r.spec.component == *of && r.spec.version == version))
 }
 
-async fn launch(store: &dyn Store, instance: &Instance, proxy: Artifact) -> Result<Launch, Failure> {
+/// The application's own Release, if there is one of the version wanted, says what to run; or else the Workload does.
+async fn launch(
+    store: &dyn Store,
+    instance: &Instance,
+    proxy: Artifact,
+    program: Option<Artifact>,
+) -> Result<Launch, Failure> {
     let workload: Option<Workload> = match &instance.spec.workload {
         Some(name) => typed::get(store, name).await?,
         None => None,
     };
-    let (command, env) = workload.map(|w| (w.spec.command, w.spec.env)).unwrap_or_default();
+    let (mut command, mut env) = workload.map(|w| (w.spec.command, w.spec.env)).unwrap_or_default();
+    if let Some(program) = program.filter(|_| !command.is_empty()) {
+        command[0] = program.path;
+        if !program.args.is_empty() {
+            command.splice(1.., program.args);
+        }
+        env.extend(program.env);
+    }
     let fill = |text: &String| fill(text, instance);
     Ok(Launch {
         name: instance.name().to_owned(),
@@ -179,7 +200,10 @@ async fn record(
     enter(&mut instance, step, now);
     let status = &mut instance.status;
     status.observed_generation = instance.metadata.generation;
-    status.app_version = instance.spec.app_version.clone();
+    if let Some(seen) = seen {
+        let runs = seen.app.as_ref().and_then(|app| app.version.clone());
+        status.app_version = runs.unwrap_or_else(|| instance.spec.app_version.clone());
+    }
     status.app_pid = seen.and_then(|seen| seen.app.as_ref()).map(|app| app.pid);
     status.proxy_pid = seen.and_then(|seen| seen.proxy.pid);
     if instance.status == before {

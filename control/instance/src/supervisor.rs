@@ -77,6 +77,9 @@ pub struct AppStatus {
     pub pid: u32,
     /// Since when.
     pub started_at: Timestamp,
+    /// Release that runs; a supervisor of an earlier version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// The proxy.

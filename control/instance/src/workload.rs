@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
+use weir_model::change::Action;
 use weir_model::instance::{BEFORE_CHANGE, Instance, InstanceSpec, ManagedBy};
 use weir_model::{Author, Change, ChangeSpec, Key, Kind, Object, Workload, WorkloadSpec};
 use weir_reconcile::{Context, Controller, Failure, Next};
@@ -135,10 +136,11 @@ fn before<'a>(instance: &'a Instance, open: &'a [Change]) -> &'a str {
     instance.metadata.annotations.get(BEFORE_CHANGE).filter(|_| touched).map_or(wanted, String::as_str)
 }
 
-/// Changes that have not ended.
+/// Changes of proxies that have not ended.
 async fn open_changes(store: &dyn Store) -> Result<Vec<Change>, Failure> {
     let (all, _) = typed::list::<ChangeSpec>(store).await?;
-    Ok(all.into_iter().filter(|change| !change.status.phase.ended()).collect())
+    let of_proxies = |change: &Change| matches!(change.spec.action, Action::ProxyUpgrade { .. });
+    Ok(all.into_iter().filter(|change| !change.status.phase.ended() && of_proxies(change)).collect())
 }
 
 fn instance_name(workload: &Workload, number: u32) -> String {

@@ -130,7 +130,8 @@ impl Provider for Fake {
     async fn start(&self, launch: &Launch) -> Result<(), ProviderError> {
         self.effect(|world| {
             if !world.running.contains_key(&launch.name) {
-                let app = Some(AppStatus { pid: world.pid(), started_at: Timestamp::UNIX_EPOCH });
+                let version = Some(launch.spec.app_version.clone());
+                let app = Some(AppStatus { pid: world.pid(), started_at: Timestamp::UNIX_EPOCH, version });
                 let pid = world.pid();
                 let status =
                     Status { instance: launch.name.clone(), pid, app, proxy: ProxyStatus::default(), stopping: false };
@@ -213,6 +214,13 @@ impl Simulation {
     async fn want(&self, version: &str) {
         for mut instance in self.instances().await {
             instance.spec.proxy_version = version.into();
+            typed::update(self.context.store.as_ref(), &instance, &author()).await.unwrap();
+        }
+    }
+
+    async fn want_program(&self, version: &str) {
+        for mut instance in self.instances().await {
+            instance.spec.app_version = version.into();
             typed::update(self.context.store.as_ref(), &instance, &author()).await.unwrap();
         }
     }
@@ -360,6 +368,26 @@ async fn an_upgrade_and_its_roll_back_never_touch_the_application() {
         simulation.want("A").await;
         simulation.until(3, serving("A")).await;
         assert_eq!(simulation.app_pids(), pids, "seed {seed}: the applications are the same processes");
+    }
+}
+
+/// [`Simulation::judge`] sees that callers know before anything is drained, then too.
+#[tokio::test(start_paused = true)]
+async fn another_release_of_the_application_starts_behind_drained_traffic() {
+    for seed in 0..25 {
+        let mut simulation = Simulation::new(seed, seed > 0, 3).await;
+        simulation.until(3, serving("A")).await;
+        let before = simulation.app_pids();
+        let runs = |version: &'static str| move |i: &Instance| serving("A")(i) && i.status.app_version == version;
+        simulation.want_program("2").await;
+        simulation.until(3, runs("2")).await;
+        let after = simulation.app_pids();
+        assert!(after.iter().all(|pid| !before.contains(pid)), "seed {seed}: every program is another process");
+        simulation.want_program("").await;
+        simulation.until(3, runs("")).await;
+        let now = simulation.app_pids();
+        (0..40).for_each(|_| simulation.fake.world().step());
+        assert_eq!(simulation.app_pids(), now, "seed {seed}: it is left alone afterwards");
     }
 }
 

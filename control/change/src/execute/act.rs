@@ -1,8 +1,8 @@
 //! Writes what the recorded status says, and nothing else.
 
-use weir_model::change::{Batch, BatchPhase, ChangePhase};
+use weir_model::change::{Action, Batch, BatchPhase, ChangePhase};
 use weir_model::instance::BEFORE_CHANGE;
-use weir_model::{Author, Change, InstanceSpec, WorkloadSpec};
+use weir_model::{Author, Change, ChangeSpec, Instance, InstanceSpec, WorkloadSpec};
 use weir_store::{Error, Result, Store, typed};
 
 use super::{SOURCE, World};
@@ -24,7 +24,7 @@ struct Write {
 /// Writes the instances that were let go, then the workloads to `settle`.
 pub(super) async fn carry_out(store: &dyn Store, change: &Change, world: &World, settle: &[String]) -> Result<()> {
     for write in writes(change, world) {
-        write_instance(store, &write).await?;
+        write_instance(store, &change.spec, &write).await?;
     }
     for workload in settle {
         write_workload(store, change, workload).await?;
@@ -59,7 +59,7 @@ fn forward(change: &Change, world: &World) -> Vec<Write> {
         instance: m.name.to_string(),
         from: vec![change.status.previous.get(&*m.name).cloned().unwrap_or_default(), String::new()],
         to: target.to_owned(),
-        reason: format!("{} batch {}: proxy {target}", change.key(), batch.number),
+        reason: format!("{} batch {}: {}", change.key(), batch.number, change.spec.action),
     };
     due(change, batch, world).filter(|m| &*m.wanted != target).map(write).collect()
 }
@@ -72,21 +72,20 @@ fn back(change: &Change, world: &World) -> Vec<Write> {
             instance: m.name.to_string(),
             from: vec![change.spec.target().to_owned()],
             to: previous.clone(),
-            reason: format!("{} rolls back: proxy {previous}", change.key()),
+            reason: format!("{} rolls back: {} {previous}", change.key(), change.spec.noun()),
         })
     };
     due(change, &rollback.batch, world).filter_map(write).collect()
 }
 
-async fn write_instance(store: &dyn Store, write: &Write) -> Result<()> {
+async fn write_instance(store: &dyn Store, action: &ChangeSpec, write: &Write) -> Result<()> {
     let author = Author::new(SOURCE, &write.reason);
     for _ in 0..TRIES {
         let Some(mut instance) = typed::get::<InstanceSpec>(store, &write.instance).await? else { return Ok(()) };
-        if !write.from.contains(&instance.spec.proxy_version) {
+        if !write.from.iter().any(|from| from == action.wanted_of(&instance.spec)) {
             return Ok(());
         }
-        let before = std::mem::replace(&mut instance.spec.proxy_version, write.to.clone());
-        instance.metadata.annotations.insert(BEFORE_CHANGE.to_owned(), before);
+        want(action, &mut instance, &write.to);
         match typed::update(store, &instance, &author).await {
             Err(Error::Conflict { .. }) => {}
             Err(Error::NotFound(_)) => return Ok(()),
@@ -97,11 +96,25 @@ async fn write_instance(store: &dyn Store, write: &Write) -> Result<()> {
     Ok(())
 }
 
+fn want(spec: &ChangeSpec, instance: &mut Instance, version: &str) {
+    match spec.action {
+        Action::ProxyUpgrade { .. } => {
+            let before = std::mem::replace(&mut instance.spec.proxy_version, version.to_owned());
+            instance.metadata.annotations.insert(BEFORE_CHANGE.to_owned(), before);
+        }
+        Action::AppRelease { .. } => version.clone_into(&mut instance.spec.app_version),
+    }
+}
+
 /// New instances are to come with the version that the change has brought.
 async fn write_workload(store: &dyn Store, change: &Change, name: &str) -> Result<()> {
     let Some(mut workload) = typed::get::<WorkloadSpec>(store, name).await? else { return Ok(()) };
-    workload.spec.proxy_version = change.spec.target().to_owned();
-    let author = Author::new(SOURCE, format!("{} has brought proxy {}", change.key(), change.spec.target()));
+    let target = change.spec.target().to_owned();
+    match change.spec.action {
+        Action::ProxyUpgrade { .. } => workload.spec.proxy_version = target,
+        Action::AppRelease { .. } => workload.spec.app_version = target,
+    }
+    let author = Author::new(SOURCE, format!("{} has brought {}", change.key(), change.spec.action));
     match typed::update(store, &workload, &author).await {
         Err(Error::Conflict { .. } | Error::NotFound(_)) => Ok(()),
         result => result.map(drop),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::change::{Batch, BatchPhase, BlockReason, Budget, ChangePhase, Level, Outcome, Verdict};
+use weir_model::change::{Action, Batch, BatchPhase, BlockReason, Budget, ChangePhase, Level, Outcome, Verdict};
 
 use super::step::Walk;
 use crate::check::{Wave, check_wave};
@@ -79,7 +79,11 @@ impl<'a> Walk<'a> {
             (false, _) => previous,
         };
         if !expected {
-            return Some(Parting::Left(format!("somebody else wants proxy {} there", member.wanted)));
+            return Some(Parting::Left(format!(
+                "somebody else wants {} {} there",
+                self.change.spec.noun(),
+                member.wanted
+            )));
         }
         let ill = !started && member.state != State::Serving;
         ill.then(|| Parting::Later(format!("it {} before its turn", member.state.words())))
@@ -126,21 +130,21 @@ impl<'a> Walk<'a> {
     }
 
     fn failed(&self, member: &Member, started: Timestamp, back: bool) -> Option<String> {
-        let (name, target) = (&member.name, self.target());
+        let (name, target) = (&member.name, &self.change.spec.action);
         let failed = member.state == State::Failed && member.since.is_none_or(|since| since > started);
         if failed {
-            return Some(format!("{name} failed with proxy {target}: {}", member.message));
+            return Some(format!("{name} failed with {target}: {}", member.message));
         }
         let limit = self.change.spec.instance_timeout_seconds;
         let late = !back && self.now >= plan::later(started, limit);
-        late.then(|| format!("{name} has not come back with proxy {target} in {limit} s: {}", member.message))
+        late.then(|| format!("{name} has not come back with {target} in {limit} s: {}", member.message))
     }
 
     fn died(&self, member: &Member, since: Timestamp) -> Option<String> {
         let limit = self.change.spec.instance_timeout_seconds.min(LOST_SECONDS);
         (self.now >= plan::later(since, limit)).then(|| {
-            let (name, state, target) = (&member.name, member.state.words(), self.target());
-            let text = format!("{name} was back with proxy {target} and {state} for {limit} s: {}", member.message);
+            let (name, state, target) = (&member.name, member.state.words(), &self.change.spec.action);
+            let text = format!("{name} was back with {target} and {state} for {limit} s: {}", member.message);
             text.trim_end_matches([':', ' ']).to_owned()
         })
     }
@@ -340,7 +344,7 @@ impl<'a> Walk<'a> {
         let spec = &self.change.spec;
         let reading = judge::Reading {
             telemetry: self.telemetry,
-            target: self.target(),
+            target: if matches!(spec.action, Action::ProxyUpgrade { .. }) { self.target() } else { "" },
             tolerance: spec.judge.tolerance,
             verdict,
         };
@@ -377,7 +381,8 @@ impl<'a> Walk<'a> {
     fn unhealthy(&self, index: usize) -> Vec<String> {
         let ours = self.batch(index).done.keys().filter(|n| !self.status.left.contains_key(*n));
         let members = ours.filter_map(|n| self.by_name.get(n.as_str()));
-        let words = |m: &&&Member| format!("{} {} with proxy {} {}", m.name, m.state.words(), m.running, m.message);
+        let noun = self.change.spec.noun();
+        let words = |m: &&&Member| format!("{} {} with {noun} {} {}", m.name, m.state.words(), m.running, m.message);
         members.filter(|m| !m.serves(self.target())).map(|m| words(&m).trim_end().to_owned()).collect()
     }
 

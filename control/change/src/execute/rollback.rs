@@ -49,7 +49,7 @@ impl Walk<'_> {
         };
         let previous = self.status.previous.get(name).is_some_and(|p| **p == *member.wanted);
         let ours = previous || &*member.wanted == self.target();
-        (!ours).then(|| format!("somebody else wants proxy {} there", member.wanted))
+        (!ours).then(|| format!("somebody else wants {} {} there", self.change.spec.noun(), member.wanted))
     }
 
     /// Notes those that serve their previous version, also those that never left it.
@@ -79,9 +79,9 @@ impl Walk<'_> {
         let failed = member.state == State::Failed && member.since.is_some_and(|since| since > started);
         let late = self.now >= plan::later(started, limit);
         (failed || late).then(|| {
-            let (name, wanted) = (&member.name, &member.wanted);
+            let (name, noun, wanted) = (&member.name, self.change.spec.noun(), &member.wanted);
             format!(
-                "roll-back stopped: {name} does not come back with proxy {wanted}: {}; repair it, then retry",
+                "roll-back stopped: {name} does not come back with {noun} {wanted}: {}; repair it, then retry",
                 member.message
             )
         })

@@ -176,7 +176,7 @@ impl<'a> Walk<'a> {
     fn blocked(&mut self) {
         self.again = IDLE;
         if self.status.blocked == Some(BlockReason::ReleaseMissing) && self.world.released {
-            self.unblock("Unblocked", format!("there is a Release of proxy {} now", self.target()));
+            self.unblock("Unblocked", format!("there is a Release of {} now", self.change.spec.action));
             self.again = LOOK;
         }
         if matches!(self.status.blocked, Some(BlockReason::NoEvidence | BlockReason::Unreachable)) {
@@ -207,9 +207,8 @@ impl<'a> Walk<'a> {
             return self.complete();
         }
         if !self.world.released {
-            let target = self.target();
-            let message =
-                format!("there is no Release of proxy {target}: apply one, the change then goes on by itself");
+            let target = &self.change.spec.action;
+            let message = format!("there is no Release of {target}: apply one, the change then goes on by itself");
             return self.block(BlockReason::ReleaseMissing, message);
         }
         let findings = check(&input, &plan, self.now);
@@ -299,16 +298,16 @@ impl<'a> Walk<'a> {
     }
 
     fn complete(&mut self) {
-        let target = self.target();
+        let target = &self.change.spec.action;
         let total = self.world.members.iter().filter(|m| m.in_scope).count();
         if !self.world.unsettled.is_empty() {
             self.settle.clone_from(&self.world.unsettled);
-            return self.wait(format!("new instances are to come with proxy {target} too"), LOOK);
+            return self.wait(format!("new instances are to come with {target} too"), LOOK);
         }
         let message = match (total, self.changed_count()) {
             (0, _) => "nothing to do: no instance that Weir runs is in scope".to_owned(),
-            (_, 0) => format!("nothing to do: all {total} instances in scope want proxy {target} already"),
-            (_, changed) => format!("{changed} instances run proxy {target}{}", self.left_words()),
+            (_, 0) => format!("nothing to do: all {total} instances in scope want {target} already"),
+            (_, changed) => format!("{changed} instances run {target}{}", self.left_words()),
         };
         self.end(ChangePhase::Succeeded, "Succeeded", message);
     }

@@ -66,7 +66,7 @@ impl Span {
 pub struct Reading<'a> {
     /// From where.
     pub telemetry: &'a Telemetry,
-    /// The version that changed instances run.
+    /// The version of the proxy that changed instances run; empty: the change leaves the proxy as it is.
     pub target: &'a str,
     /// Tolerated relative increase.
     pub tolerance: f64,
@@ -201,7 +201,10 @@ impl Reader<'_> {
 
     fn windows(&self, name: &str, span: Span, treated: bool) -> Vec<TimedWindow> {
         let mut windows = self.reading.telemetry.windows(name, just_before(span.from));
-        windows.retain(|w| span.holds(w.received) && (w.proxy_version == self.reading.target) == treated);
+        let target = self.reading.target;
+        // Where the proxy stays what it is, the time alone tells before from after.
+        let fits = |w: &TimedWindow| target.is_empty() || (w.proxy_version == target) == treated;
+        windows.retain(|w| span.holds(w.received) && fits(w));
         windows
     }
 

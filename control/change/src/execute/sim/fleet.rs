@@ -113,8 +113,10 @@ impl Fleet {
         }
         let requests = if self.idle { 0 } else { REQUESTS };
         let version = &instance.status.proxy_version;
-        let nature = self.natures.get(version).copied().unwrap_or_default();
-        let ratio = nature.failing + self.background.get(&instance.spec.app).copied().unwrap_or(0.0);
+        let program = format!("{}-{}", instance.spec.app, instance.status.app_version);
+        let failing = |of: &str| self.natures.get(of).map_or(0.0, |nature| nature.failing);
+        let ratio =
+            failing(version) + failing(&program) + self.background.get(&instance.spec.app).copied().unwrap_or(0.0);
         let errors = (0..requests).filter(|_| random.f64() < ratio).count() as u64;
         let inbound = Traffic { requests, errors, latency: Vec::new() };
         let window = HealthWindow { inbound, ..HealthWindow::default() };
@@ -128,7 +130,9 @@ impl Fleet {
     /// The instance controller's walk, each phase taking a random time.
     fn advance(&self, store: &MemoryStore, mut instance: Instance, at: Timestamp, random: &mut fastrand::Rng) {
         let wanted = instance.spec.proxy_version.clone();
-        let settled = instance.status.proxy_version == wanted && instance.status.phase == InstancePhase::Serving;
+        let program = instance.spec.app_version.clone();
+        let as_wanted = instance.status.proxy_version == wanted && instance.status.app_version == program;
+        let settled = as_wanted && instance.status.phase == InstancePhase::Serving;
         let broken = self.broken.contains(instance.name());
         let stillborn = broken || self.natures.get(&wanted).is_some_and(|n| n.stillborn);
         let stuck = instance.status.phase == InstancePhase::Failed && stillborn;
@@ -137,12 +141,12 @@ impl Fleet {
         }
         instance.status.phase = match instance.status.phase {
             InstancePhase::Serving => InstancePhase::Unpublishing,
-            InstancePhase::Unpublishing if instance.status.proxy_version == wanted => InstancePhase::Serving,
+            InstancePhase::Unpublishing if as_wanted => InstancePhase::Serving,
             InstancePhase::Unpublishing | InstancePhase::Failed => InstancePhase::Draining,
             InstancePhase::Draining => InstancePhase::Swapping,
             _ if stillborn => InstancePhase::Failed,
             _ => {
-                instance.status.proxy_version = wanted;
+                (instance.status.proxy_version, instance.status.app_version) = (wanted, program);
                 InstancePhase::Serving
             }
         };
@@ -152,8 +156,12 @@ impl Fleet {
 }
 
 pub fn release(store: &MemoryStore, version: &str) {
+    release_of(store, Component::Proxy, version);
+}
+
+pub fn release_of(store: &MemoryStore, component: Component, version: &str) {
     let spec = ReleaseSpec {
-        component: Component::Proxy,
+        component,
         version: version.to_owned(),
         path: "/usr/bin/weir-proxy".into(),
         sha256: None,

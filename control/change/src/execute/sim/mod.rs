@@ -7,6 +7,7 @@
 mod fleet;
 mod law;
 mod mortal;
+mod programs;
 mod stories;
 
 use std::sync::Arc;
