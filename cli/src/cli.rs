@@ -26,7 +26,9 @@ Resources
 
 Changes
   change      Pause, resume, abort, retry, roll back or approve a change
-  freeze      Forbid changes for a time
+  freeze      Forbid changes for a time, or say when they are permitted
+  release     Register, list and withdraw versions
+  train       Watch and steer a release train
   explain     Say why something waits or was blocked
   events      Show what happened, and why
 
@@ -112,6 +114,10 @@ pub enum Ask {
     Change(commands::change::Args),
     /// Forbid changes for a time.
     Freeze(commands::freeze::Args),
+    /// Register, list and withdraw versions.
+    Release(Box<commands::release::Args>),
+    /// Watch and steer a release train.
+    Train(commands::train::Args),
     /// Say why something waits or was blocked.
     Explain(commands::explain::Args),
     /// Show what happened, and why.

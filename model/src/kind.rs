@@ -31,13 +31,15 @@ pub enum Kind {
     Release,
     /// Whether calls of an app are TLS.
     Encryption,
+    /// Brings versions from CI through the canary to production.
+    ReleaseTrain,
     /// A login token, stored as a hash.
     Token,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::App,
         Kind::Unit,
         Kind::Instance,
@@ -48,6 +50,7 @@ impl Kind {
         Kind::ChangeRecord,
         Kind::Release,
         Kind::Encryption,
+        Kind::ReleaseTrain,
         Kind::Token,
     ];
 
@@ -64,6 +67,7 @@ impl Kind {
             Kind::ChangeRecord => "ChangeRecord",
             Kind::Release => "Release",
             Kind::Encryption => "Encryption",
+            Kind::ReleaseTrain => "ReleaseTrain",
             Kind::Token => "Token",
         }
     }
@@ -81,6 +85,7 @@ impl Kind {
             Kind::ChangeRecord => "changerecords",
             Kind::Release => "releases",
             Kind::Encryption => "encryptions",
+            Kind::ReleaseTrain => "releasetrains",
             Kind::Token => "tokens",
         }
     }
@@ -93,6 +98,7 @@ impl Kind {
             Kind::Change => Some("chg"),
             Kind::Release => Some("rel"),
             Kind::Encryption => Some("enc"),
+            Kind::ReleaseTrain => Some("train"),
             _ => None,
         }
     }

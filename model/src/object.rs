@@ -59,6 +59,7 @@ impl Object {
             Kind::ChangeRecord => canonical::<crate::ChangeRecordSpec>(self),
             Kind::Release => canonical::<crate::ReleaseSpec>(self),
             Kind::Encryption => canonical::<crate::EncryptionSpec>(self),
+            Kind::ReleaseTrain => canonical::<crate::ReleaseTrainSpec>(self),
             Kind::Token => canonical::<crate::TokenSpec>(self),
         }
     }

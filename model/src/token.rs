@@ -35,6 +35,8 @@ pub enum TokenRole {
     Viewer,
     /// Join the mesh as a proxy, nothing else.
     Proxy,
+    /// Register Releases, as CI does, and read them.
+    Ci,
 }
 
 impl Spec for TokenSpec {

@@ -15,7 +15,9 @@ pub mod freeze;
 pub mod get;
 pub mod login;
 pub mod proxies;
+pub mod release;
 pub mod token;
+pub mod train;
 pub mod version;
 pub mod wait;
 pub mod watch;
@@ -56,6 +58,8 @@ async fn ask(command: Ask) -> Outcome {
         Ask::Wait(args) => wait::main(args).await,
         Ask::Change(args) => change::main(args).await,
         Ask::Freeze(args) => freeze::main(args).await,
+        Ask::Release(args) => release::main(*args).await,
+        Ask::Train(args) => train::main(args).await,
         Ask::Explain(args) => explain::main(args).await,
         Ask::Events(args) => events::main(args).await,
         Ask::Check(args) => check::main(args).await,

@@ -20,7 +20,7 @@ use crate::target::Target;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  weir token create ci --role viewer --expires 720h
+  weir token create nightly --role ci --expires 720h
   weir token create mesh --role proxy --quiet > proxy.token
   weir token list
   weir token revoke ci --reason 'left the team'
@@ -72,6 +72,8 @@ enum Role {
     Viewer,
     /// Join the mesh as a proxy, nothing else.
     Proxy,
+    /// Register releases, as CI does, and read them.
+    Ci,
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,6 +111,7 @@ async fn make(create: &Create) -> Outcome {
         Role::Admin => ("Admin", "user"),
         Role::Viewer => ("Viewer", "user"),
         Role::Proxy => ("Proxy", "proxy"),
+        Role::Ci => ("Ci", "ci"),
     };
     let actor = create.actor.clone().unwrap_or_else(|| format!("{prefix}/{}", create.name));
     let mut spec = json!({"actor": actor, "role": role, "sha256": login::hash(&token)});

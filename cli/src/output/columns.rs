@@ -92,6 +92,8 @@ fn own(kind: Kind) -> Vec<Column> {
             Column("COMPONENT", false, component),
             Column("VERSION", false, |o, _| text(o, "/spec/version")),
             Column("PATH", false, |o, _| text(o, "/spec/path")),
+            Column("COMMIT", false, |o, _| text(o, "/spec/commit")),
+            Column("WITHDRAWN", false, |o, _| text(o, "/spec/withdrawn")),
             Column("ARGS", true, |o, _| list(o, "/spec/args")),
             Column("SHA256", true, |o, _| text(o, "/spec/sha256")),
         ],
@@ -101,6 +103,13 @@ fn own(kind: Kind) -> Vec<Column> {
             Column("EFFECTIVE", false, effective_mode),
             Column("INSTANCES", false, |o, _| share(o, "/status/instances/ready", "/status/instances/total")),
             Column("CALLERS", false, |o, _| share(o, "/status/callers/ready", "/status/callers/total")),
+        ],
+        Kind::ReleaseTrain => vec![
+            Column("CANARY", false, |o, _| text(o, "/status/canary/version")),
+            Column("PRODUCTION", false, |o, _| text(o, "/status/production/version")),
+            Column("RELEASED", false, |o, _| text(o, "/status/released")),
+            Column("DEPARTS", false, |o, now| time::clock(&o["status"]["nextDeparture"], now).into()),
+            Column("MESSAGE", true, |o, _| text(o, "/status/message")),
         ],
         Kind::Token => vec![
             Column("ACTOR", false, |o, _| text(o, "/spec/actor")),

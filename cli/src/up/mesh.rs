@@ -22,13 +22,9 @@ const APPS: [(&str, u8, &[&str]); 4] =
 pub fn releases(proxy: &Path, sha256: &str) -> Vec<Release> {
     let release = |version: &str, args: &[&str]| {
         let spec = ReleaseSpec {
-            component: Component::Proxy,
-            version: version.into(),
-            path: proxy.display().to_string(),
             sha256: Some(sha256.to_owned()),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-            env: BTreeMap::new(),
-            commit: None,
+            ..ReleaseSpec::new(Component::Proxy, version, proxy.display().to_string())
         };
         Release::new(format!("proxy-{}", version.to_lowercase()), spec)
     };

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use weir_model::Kind;
 use weir_model::token::TokenRole;
 
 use crate::error::{ApiError, Result};
@@ -45,7 +46,8 @@ pub(crate) struct Gate {
 pub(crate) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let (start, method) = (Instant::now(), request.method().clone());
     let peer = request.extensions().get::<Peer>().copied();
-    let response = match admit(&gate, request.headers(), peer).await {
+    let ask = Ask { access: gate.access, method: method.clone(), path: request.uri().path().to_owned() };
+    let response = match admit(&gate, &ask, request.headers(), peer).await {
         Ok(login) => {
             request.extensions_mut().insert(login);
             next.run(request).await
@@ -56,24 +58,38 @@ pub(crate) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     response
 }
 
-async fn admit(gate: &Gate, headers: &HeaderMap, peer: Option<Peer>) -> Result<Login> {
+/// What is asked for.
+struct Ask {
+    access: Access,
+    method: Method,
+    path: String,
+}
+
+async fn admit(gate: &Gate, ask: &Ask, headers: &HeaderMap, peer: Option<Peer>) -> Result<Login> {
     if gate.access == Access::Open {
         return Ok(Login { actor: "anonymous".into(), role: TokenRole::Viewer });
     }
     let login = identify(&gate.shared, headers, peer).await?;
-    if allowed(login.role, gate.access) {
+    if allowed(login.role, ask) {
         return Ok(login);
     }
     let (actor, role) = (&login.actor, login.role);
     Err(ApiError::forbidden(format!("{actor} has the role {role:?}, which does not allow this; an Admin may do it")))
 }
 
-fn allowed(role: TokenRole, access: Access) -> bool {
-    match access {
+fn allowed(role: TokenRole, ask: &Ask) -> bool {
+    match ask.access {
         Access::Open | Access::Known => true,
-        Access::Read => matches!(role, TokenRole::Admin | TokenRole::Viewer),
-        Access::Write => role == TokenRole::Admin,
+        Access::Read => matches!(role, TokenRole::Admin | TokenRole::Viewer) || is_for_ci(role, ask),
+        Access::Write => role == TokenRole::Admin || is_for_ci(role, ask),
     }
+}
+
+/// CI registers Releases and looks at them; it changes none that is there.
+fn is_for_ci(role: TokenRole, ask: &Ask) -> bool {
+    let releases = format!("/apis/weir.dev/v1/{}", Kind::Release.plural());
+    let below = ask.path.strip_prefix(&releases).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    role == TokenRole::Ci && below && (ask.method == Method::GET || ask.method == Method::POST)
 }
 
 async fn identify(shared: &Shared, headers: &HeaderMap, peer: Option<Peer>) -> Result<Login> {
@@ -142,9 +158,22 @@ mod tests {
     fn roles_allow_what_they_say() {
         use Access::*;
         use TokenRole::*;
-        let may = |role| [Open, Known, Read, Write].map(|access| allowed(role, access));
+        let ask = |access| Ask { access, method: Method::GET, path: "/apis/weir.dev/v1/apps".into() };
+        let may = |role| [Open, Known, Read, Write].map(|access| allowed(role, &ask(access)));
         assert_eq!(may(Admin), [true, true, true, true]);
         assert_eq!(may(Viewer), [true, true, true, false]);
         assert_eq!(may(Proxy), [true, true, false, false]);
+        assert_eq!(may(Ci), [true, true, false, false]);
+    }
+
+    #[test]
+    fn ci_registers_releases_and_nothing_else() {
+        let may = |access, method, path: &str| allowed(TokenRole::Ci, &Ask { access, method, path: path.into() });
+        assert!(may(Access::Write, Method::POST, "/apis/weir.dev/v1/releases"));
+        assert!(may(Access::Read, Method::GET, "/apis/weir.dev/v1/releases/proxy-1"));
+        assert!(!may(Access::Write, Method::PATCH, "/apis/weir.dev/v1/releases/proxy-1"));
+        assert!(!may(Access::Write, Method::DELETE, "/apis/weir.dev/v1/releases/proxy-1"));
+        assert!(!may(Access::Write, Method::POST, "/apis/weir.dev/v1/releasetrains"));
+        assert!(!may(Access::Write, Method::POST, "/apis/weir.dev/v1/changes"));
     }
 }

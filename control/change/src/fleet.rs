@@ -136,7 +136,11 @@ impl Fleet {
             Kind::Freeze => drop(self.freezes.insert(name, Resource::<FreezeSpec>::try_from(object)?.spec)),
             Kind::Release => {
                 let spec = Resource::<ReleaseSpec>::try_from(object)?.spec;
-                self.releases.insert(name, (spec.component, spec.version));
+                // One that was withdrawn is as good as none.
+                match spec.withdrawn {
+                    None => drop(self.releases.insert(name, (spec.component, spec.version))),
+                    Some(_) => drop(self.releases.remove(&name)),
+                }
             }
             Kind::Workload => drop(self.workloads.insert(name, Resource::<WorkloadSpec>::try_from(object)?.spec)),
             Kind::Change => drop(self.changes.insert(name, other(Resource::try_from(object)?))),

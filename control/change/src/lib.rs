@@ -8,5 +8,6 @@ pub mod judge;
 pub mod plan;
 pub mod preview;
 pub mod report;
+pub mod train;
 pub mod windows;
 pub mod world;

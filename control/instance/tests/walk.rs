@@ -189,15 +189,7 @@ impl Simulation {
         let clock = tokio_clock(Timestamp::UNIX_EPOCH);
         let store: SharedStore = Arc::new(MemoryStore::new());
         for version in ["A", "B", "C"] {
-            let spec = ReleaseSpec {
-                component: Component::Proxy,
-                version: version.into(),
-                path: "/bin/true".into(),
-                sha256: None,
-                args: Vec::new(),
-                env: BTreeMap::new(),
-                commit: None,
-            };
+            let spec = ReleaseSpec::new(Component::Proxy, version, "/bin/true");
             let name = format!("proxy-{}", version.to_lowercase());
             typed::create(store.as_ref(), &Release::new(name, spec), &author()).await.unwrap();
         }

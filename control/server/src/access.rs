@@ -133,7 +133,7 @@ async fn joined(logins: &Logins, token: &str) -> std::result::Result<String, Sta
     let login = logins.authenticate(token, Timestamp::now()).await.map_err(unavailable)?;
     let refused = |why: String| Err(Status::unauthenticated(why));
     match login {
-        Some(login) if login.role != TokenRole::Viewer => Ok(login.actor),
+        Some(login) if matches!(login.role, TokenRole::Admin | TokenRole::Proxy) => Ok(login.actor),
         Some(login) => refused(format!("{} is a Viewer, who may not join; use a token of the role proxy", login.actor)),
         None => refused("the token is not known, revoked or expired".to_owned()),
     }

@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 use tracing::info;
 use weir_api::MetricsSource;
 use weir_change::execute::ChangeController;
+use weir_change::train::TrainController;
 use weir_instance::LocalProvider;
 use weir_instance::local::LocalOptions;
-use weir_reconcile::{Options, Runner, Stats};
+use weir_reconcile::{Controller, Options, Runner, Stats};
 
 use crate::Base;
 use crate::access;
@@ -52,7 +53,11 @@ pub(crate) async fn start(
     xds: SocketAddr,
 ) -> Result<(Loops, Option<Instances>), StartError> {
     let options = loop_options(config);
-    let mut loops = vec![start_changes(parts, base, options.clone())];
+    let changes = Arc::new(ChangeController::new(base.observed.clone()));
+    let mut loops = vec![
+        start_loop(parts, base, "change", changes, options.clone()),
+        start_loop(parts, base, "train", Arc::new(TrainController), options.clone()),
+    ];
     if let Some(weir) = &config.supervisor {
         let token = access::instance_token(&base.store).await?;
         let folder = config.data.join("instances");
@@ -75,15 +80,20 @@ fn loop_options(config: &Config) -> Options {
     }
 }
 
-fn start_changes(parts: &mut JoinSet<&'static str>, base: &Base, options: Options) -> (&'static str, Arc<Stats>) {
-    let controller = Arc::new(ChangeController::new(base.observed.clone()));
+fn start_loop(
+    parts: &mut JoinSet<&'static str>,
+    base: &Base,
+    name: &'static str,
+    controller: Arc<dyn Controller>,
+    options: Options,
+) -> (&'static str, Arc<Stats>) {
     let runner = Runner::new(base.store.clone(), controller, options);
     let (stats, mut stopped) = (runner.stats(), base.stopped.clone());
     parts.spawn(async move {
         runner.run(async move { drop(stopped.wait_for(|stop| *stop).await) }).await;
-        "the change controller"
+        name
     });
-    ("change", stats)
+    (name, stats)
 }
 
 fn start_instances(

@@ -39,7 +39,8 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    pub(super) fn validate(&self, v: &mut Validator) {
+    /// Checks expression, duration and time zone.
+    pub fn validate(&self, v: &mut Validator) {
         v.range("durationSeconds", self.duration_seconds, 60, MAX_DURATION_SECONDS);
         if let Err(error) = self.zone() {
             v.error_with_hint("timeZone", error, "use an IANA name such as Europe/Berlin, Asia/Shanghai or UTC");
@@ -103,7 +104,7 @@ impl Times {
     }
 
     /// The first beginning after `moment`. `None`: none in four years.
-    fn first_after(&self, moment: Timestamp) -> Option<Timestamp> {
+    pub fn first_after(&self, moment: Timestamp) -> Option<Timestamp> {
         // A clock that is set forward carries beginnings along: look for them from before that.
         let mut face = self.zone.to_datetime(before(moment, LARGEST_SHIFT));
         loop {

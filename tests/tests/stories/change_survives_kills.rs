@@ -7,16 +7,14 @@
 //! round is mostly waiting. `WEIR_SEEDS=100 WEIR_LANES=5 cargo xtask test --story change_survives_kills`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir_testkit::{LONG, Process, Weir, binary, eventually};
+use weir_testkit::Weir;
+
+use crate::mesh::{self, Load, edge, get, list, release, resource, text};
 
 /// Rounds, unless `WEIR_SEEDS` says otherwise.
 const ROUNDS: u64 = 3;
@@ -29,8 +27,6 @@ const MOST_KILLS: u64 = 5;
 /// A control plane that has just come back waits for its proxies before it goes on, so a life must be long enough for
 /// some to die in every step.
 const LONGEST_LIFE_MS: u64 = 10_000;
-/// Instances of front and stock in each of the two units.
-const REPLICAS: usize = 2;
 
 #[test]
 fn whatever_is_killed_nothing_is_lost_repeated_or_forgotten() {
@@ -96,15 +92,11 @@ struct Mesh {
 
 impl Mesh {
     fn start() -> Mesh {
-        let weir = Weir::start();
-        resources().iter().for_each(|resource| drop(weir.apply(&resource.to_string())));
-        let instances = 4 * REPLICAS + 1;
-        eventually("all instances serve", LONG, || {
-            let serving = list(&weir, "instances").iter().filter(|i| i["status"]["phase"] == "Serving").count();
-            if serving == instances { Ok(()) } else { Err(format!("{serving} of {instances}")) }
-        });
+        let good = ["A", "B"].map(|version| release(version, json!([])));
+        let bad = release("C", json!(["--drill", "fail-ratio=0.3"]));
+        let weir = mesh::start(&[&good[..], &[bad]].concat());
         let load = Load::start(&weir, edge(&weir));
-        Mesh { weir, instances, load, current: "A" }
+        Mesh { weir, instances: mesh::INSTANCES, load, current: "A" }
     }
 
     /// A change to the other good version, or every third round to the bad one.
@@ -214,46 +206,6 @@ fn one_batch_at_a_time(change: &Value) {
     assert!(begun[..earlier].iter().all(|b| b["phase"] == "Passed"), "a batch began before its time: {change:#}");
 }
 
-/// `weir-demo load`, which writes what it has counted each second.
-struct Load {
-    process: Process,
-    output: PathBuf,
-}
-
-impl Load {
-    fn start(weir: &Weir, edge: SocketAddr) -> Load {
-        let output = weir.data().join("load.jsonl");
-        let mut command = Command::new(binary("weir-demo"));
-        command.args(["load", "--rate", "60", "--to", &edge.to_string(), "--output"]).arg(&output);
-        let load = Load { process: Process::spawn("weir-demo load", &mut command), output };
-        eventually("requests are answered well", LONG, || {
-            let last = load.counted(1)?;
-            if last["ok"].as_u64() > Some(0) { Ok(()) } else { Err(last.to_string()) }
-        });
-        load
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let written = fs::read_to_string(&self.output).unwrap_or_default();
-        written.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    fn counted(&self, at_least: u64) -> Result<Value, String> {
-        let last = self.lines().pop().ok_or("nothing is written")?;
-        let answered = last["ok"].as_u64().unwrap_or(0) + last["failed"].as_u64().unwrap_or(0);
-        if answered >= at_least { Ok(last) } else { Err(last.to_string()) }
-    }
-
-    /// Requests failed so far, of all that were sent before now.
-    fn settled_failures(&mut self) -> u64 {
-        let ended = self.process.exited();
-        assert!(ended.is_none(), "the load ended: {ended:?}");
-        let sent = self.lines().last().and_then(|line| line["sent"].as_u64()).unwrap_or(0);
-        let last = eventually("what was sent is answered", LONG, || self.counted(sent + 1));
-        last["failed"].as_u64().unwrap_or(0)
-    }
-}
-
 /// A seeded sequence (Knuth's MMIX generator); the high bits are the random ones.
 struct Chance(u64);
 
@@ -262,10 +214,6 @@ impl Chance {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
-}
-
-fn resource(kind: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "weir.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
 fn change(name: &str, target: &str) -> Value {
@@ -279,54 +227,4 @@ fn change(name: &str, target: &str) -> Value {
             "judge": {"patienceSeconds": 120},
         }),
     )
-}
-
-fn resources() -> Vec<Value> {
-    let unit = |name: &str| resource("Unit", name, json!({"canary": name == "east"}));
-    let app = |name: &str, tier: u8| resource("App", name, json!({"tier": tier}));
-    let mut all = vec![unit("east"), unit("west"), app("stock", 4), app("front", 3), app("edge", 1)];
-    all.extend([release("A", json!([])), release("B", json!([])), release("C", json!(["--drill", "fail-ratio=0.3"]))]);
-    for unit in ["east", "west"] {
-        all.push(workload("stock", unit, &[], REPLICAS));
-        all.push(workload("front", unit, &["stock"], REPLICAS));
-    }
-    let edge = json!({"app": "edge", "unit": "east", "replicas": 1, "calls": ["front"], "proxyVersion": "A"});
-    all.push(resource("Workload", "edge-east", edge));
-    all
-}
-
-fn release(version: &str, args: Value) -> Value {
-    let path = binary("weir-proxy").display().to_string();
-    let spec = json!({"component": "proxy", "version": version, "path": path, "args": args});
-    resource("Release", &format!("proxy-{}", version.to_lowercase()), spec)
-}
-
-fn workload(app: &str, unit: &str, calls: &[&str], replicas: usize) -> Value {
-    let demo = binary("weir-demo").display().to_string();
-    let mut command = vec![demo.as_str(), "service", "--name", app, "--listen", "{address}:{port}"];
-    let called: Vec<String> = calls.iter().map(|call| format!("{call}={{upstream:{call}}}")).collect();
-    called.iter().for_each(|call| command.extend(["--call", call]));
-    let spec = json!({
-        "app": app, "unit": unit, "replicas": replicas, "calls": calls, "command": command, "proxyVersion": "A",
-    });
-    resource("Workload", &format!("{app}-{unit}"), spec)
-}
-
-/// Where the edge's proxy offers front.
-fn edge(weir: &Weir) -> SocketAddr {
-    let instances = list(weir, "instances");
-    let edge = instances.iter().find(|i| i["spec"]["app"] == "edge").expect("there is an edge");
-    text(&edge["spec"]["upstreams"][0]["listen"]).parse().expect("an address")
-}
-
-fn get(weir: &Weir, path: &str) -> Value {
-    weir.get(&format!("/apis/weir.dev/v1/{path}")).expect("the API answers").json()
-}
-
-fn list(weir: &Weir, plural: &str) -> Vec<Value> {
-    get(weir, plural)["items"].as_array().cloned().expect("a list has items")
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

@@ -15,7 +15,7 @@ mod forecast;
 mod record;
 mod rollback;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
 mod step;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

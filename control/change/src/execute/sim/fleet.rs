@@ -160,15 +160,7 @@ pub fn release(store: &MemoryStore, version: &str) {
 }
 
 pub fn release_of(store: &MemoryStore, component: Component, version: &str) {
-    let spec = ReleaseSpec {
-        component,
-        version: version.to_owned(),
-        path: "/usr/bin/weir-proxy".into(),
-        sha256: None,
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        commit: None,
-    };
+    let spec = ReleaseSpec::new(component, version, "/usr/bin/weir-proxy");
     now(typed::create(store, &Release::new(format!("proxy-{version}"), spec), &author())).unwrap();
 }
 

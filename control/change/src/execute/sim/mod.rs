@@ -6,7 +6,7 @@
 
 mod fleet;
 mod law;
-mod mortal;
+pub(crate) mod mortal;
 mod programs;
 mod stories;
 
@@ -28,15 +28,15 @@ use mortal::Mortal;
 const END_SECONDS: i64 = 1_500;
 
 /// How a store operation of the simulation, which never waits, is run.
-pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("the in-memory store never waits")
 }
 
-pub(super) fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).expect("a moment in 1970")
 }
 
-pub(super) fn author() -> Author {
+pub(crate) fn author() -> Author {
     Author::new("test", "test")
 }
 
