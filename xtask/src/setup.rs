@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("wrk", "wrk"),
     ("nghttp2-client", "h2load"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
     ("util-linux", "taskset"),
     ("nftables", "nft"),
     ("iproute2", "ip"),

@@ -29,10 +29,16 @@ impl Proxy {
 
     /// With more fields for the listener, the cluster and the route.
     pub fn configured(listener: &Value, cluster: &Value, route: &Value, upstream: SocketAddr) -> Proxy {
+        Self::secured(listener, cluster, route, &json!([]), upstream)
+    }
+
+    /// Also with secrets for them.
+    pub fn secured(listener: &Value, cluster: &Value, route: &Value, secrets: &Value, upstream: SocketAddr) -> Proxy {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let (address, admin) = (net::free_address(), net::free_address());
         let file = folder.path().join("weir.yaml");
-        let config = config(address, listener, cluster, route, upstream);
+        let mut config = config(address, listener, cluster, route, upstream);
+        config["secrets"] = secrets.clone();
         fs::write(&file, config.to_string()).expect("a temporary file can be written");
         let flags = ["--config", &file.display().to_string(), "--admin", &admin.to_string()];
         let mut process = Process::start("weir-proxy", binary("weir-proxy"), &flags);

@@ -18,4 +18,5 @@ mod proxy_beside_peers;
 mod release_train;
 mod rpc_peers_keep_their_words;
 mod supervisor_keeps_its_word;
+mod tls_beside_peers;
 mod up_shows_it;
