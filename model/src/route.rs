@@ -59,6 +59,9 @@ pub struct RouteMatch {
     pub headers: Vec<ValueMatch>,
     /// Query parameters.
     pub query_params: Vec<ValueMatch>,
+    /// Labels that the request carries in W3C `baggage`, whatever its protocol, and their values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// How the path is compared.
@@ -151,6 +154,10 @@ impl Default for RouteRetry {
 const MAX_RULES: usize = 1000;
 /// Most of anything else in one place: matches, backends, headers.
 const MAX_LIST: usize = 64;
+/// Most labels of a match: each is an expression in the proxy.
+const MAX_LABELS: usize = 16;
+/// Longest label, name and value together.
+const MAX_LABEL_TEXT: usize = 256;
 /// Longest path, expression or value.
 const MAX_TEXT: usize = 4096;
 /// Largest compiled expression in bytes.
@@ -214,6 +221,15 @@ impl RouteMatch {
             v.require(is_token(&header.name), "name", "must be a header's name");
             header.validate(v);
         });
+        v.require(self.labels.len() <= MAX_LABELS, "labels", "at most 16");
+        for (name, value) in &self.labels {
+            v.require(
+                is_token(name),
+                "labels",
+                "names are those of baggage members: letters, digits, -_. and the like",
+            );
+            v.require(name.len() + value.len() <= MAX_LABEL_TEXT, "labels", "a name and its value: at most 256 bytes");
+        }
         v.require(self.query_params.len() <= MAX_LIST, "queryParams", "at most 64");
         v.each("queryParams", &self.query_params, |v, parameter| {
             v.require(!parameter.name.is_empty(), "name", "must not be empty");
@@ -318,6 +334,7 @@ mod tests {
             rule.matches[0].path = path(PathMatchType::RegularExpression, "/items/[0-9]+");
             rule.matches[0].headers.push(header(ValueMatchType::RegularExpression, "x-user", "a.*"));
             rule.matches[0].query_params.push(header(ValueMatchType::Present, "q[]", ""));
+            rule.matches[0].labels.insert("lane".into(), "\u{5830} gray".into());
         });
         assert_eq!(taken, Vec::<String>::new());
     }
@@ -325,7 +342,8 @@ mod tests {
     #[test]
     fn what_a_proxy_would_refuse_is_refused_with_its_place() {
         type Change = fn(&mut RouteSpec);
-        let refused: [(&str, Change); 12] = [
+        let refused: [(&str, Change); 13] = [
+            ("rules[0].matches[0].labels", |s| drop(s.rules[0].matches[0].labels.insert("a b".into(), "1".into()))),
             ("hostnames[0]", |s| s.hostnames.push("Upper.example".into())),
             ("hostnames[0]", |s| s.hostnames.push("*".into())),
             ("hostnames[0]", |s| s.hostnames.push("a.*.example".into())),

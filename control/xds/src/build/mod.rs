@@ -4,6 +4,7 @@
 //! HTTP connection manager with its router, the TCP proxy, the upstream HTTP protocol options and, for nodes that say they
 //! can do it, TLS. Listeners of Bolt and Dubbo apps are the exception: only `weir-proxy` knows their filter.
 
+mod baggage;
 pub mod cluster;
 pub mod endpoints;
 pub mod listener;

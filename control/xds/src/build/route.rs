@@ -26,7 +26,7 @@ use weir_model::RouteSpec;
 use weir_model::app::{Balance, Protocol};
 use weir_model::route::{Backend, PathMatch, PathMatchType, RouteMatch, RouteRetry, Rule, ValueMatch, ValueMatchType};
 
-use super::{millis, uint};
+use super::{baggage, millis, uint};
 use crate::names;
 use crate::resource::Resource;
 
@@ -221,6 +221,12 @@ fn matchers(r#match: &RouteMatch) -> Vec<route::RouteMatch> {
     if let Some(method) = &r#match.method {
         headers.push(header(":method", MatchPattern::Exact(method.clone())));
     }
+    headers.extend(
+        r#match
+            .labels
+            .iter()
+            .map(|(name, value)| header("baggage", MatchPattern::SafeRegex(regex(&baggage::expression(name, value))))),
+    );
     let query_parameters: Vec<_> = r#match.query_params.iter().map(query_matcher).collect();
     let with_path = |path| route::RouteMatch {
         headers: headers.clone(),

@@ -18,7 +18,7 @@ use super::frame::{Frame, Head, Kind, Protocol, Reject};
 use super::outbox::Outbox;
 use super::{give_back, poll_read, request};
 use crate::io::{Buf, Prefixed, Stream, Timer};
-use crate::stats::{Fault, Refusal};
+use crate::stats::Refusal;
 use crate::tls::Security;
 use crate::upstream::{ClusterState, OpenConnection};
 use crate::worker::{Worker, count_refusal};
@@ -51,7 +51,7 @@ pub(super) struct Link {
 enum State {
     /// -> GoingAway | Retired | Gone
     Open,
-    /// The upstream wants no more requests. It may change its mind. -> Open | Retired | Gone
+    /// The upstream wants no more requests: another connection takes them, even if it changes its mind. -> Retired | Gone
     GoingAway,
     /// It is to go when it carries nothing any more, and is asked no more whether it lives. -> Gone
     Retired,
@@ -193,23 +193,22 @@ impl Link {
         let calls: Vec<Call> = self.calls.take().into_values().chain(self.one_way.take()).collect();
         for call in calls {
             let unwritten = call.place.and_then(|place| self.outbox.unwritten(place));
-            match (unwritten, end) {
-                (Some(bytes), _) => request::send_again(worker, self.protocol, bytes, call),
-                (None, End::Malformed) => {
-                    call.fail(
-                        Refusal::UpstreamProtocol,
-                        Failure::ConnectionLost,
-                        "the upstream's answers were malformed",
-                    );
-                }
-                (None, _) => {
-                    call.fail(
-                        Refusal::UpstreamReset,
-                        Failure::ConnectionLost,
-                        "the upstream broke the connection before its answer",
-                    );
+            match unwritten {
+                Some(bytes) => request::send_again(worker, self.protocol, bytes, call),
+                None => {
+                    let (refusal, message) = end.explain();
+                    call.fail(refusal, Failure::ConnectionLost, message);
                 }
             }
+        }
+    }
+}
+
+impl End {
+    fn explain(self) -> (Refusal, &'static str) {
+        match self {
+            End::Malformed => (Refusal::UpstreamProtocol, "the upstream's answers were malformed"),
+            End::Lost | End::Done => (Refusal::UpstreamReset, "the upstream broke the connection before its answer"),
         }
     }
 }
@@ -255,23 +254,23 @@ impl Driver {
         self.watch(cx)
     }
 
-    /// Reads and writes as long as that gets anywhere.
+    /// Reads and writes as long as that gets anywhere; reads first, since a connection that is known to be closed must not
+    /// be given requests that could go another way.
     fn pass(&mut self, cx: &mut Context<'_>) -> io::Result<Option<End>> {
         loop {
+            let read = poll_read(&mut self.stream, &mut self.unread, &self.worker, cx);
+            match read {
+                Poll::Ready(Ok(0)) => return Ok(Some(End::Lost)),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(_)) if self.take_frames().is_err() => return Ok(Some(End::Malformed)),
+                Poll::Ready(Ok(_)) | Poll::Pending => {}
+            }
             let written = self.link.outbox.flush(cx, &mut self.stream, &self.worker.buffers)?;
             while let Some(call) = self.link.next_one_way() {
                 call.sent();
             }
-            match poll_read(&mut self.stream, &mut self.unread, &self.worker, cx) {
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Ready(Ok(0)) => return Ok(Some(End::Lost)),
-                Poll::Ready(Ok(_)) => {
-                    if self.take_frames().is_err() {
-                        return Ok(Some(End::Malformed));
-                    }
-                }
-                Poll::Pending if written => {}
-                Poll::Pending => return Ok(None),
+            if read.is_pending() && !written {
+                return Ok(None);
             }
         }
     }
@@ -292,7 +291,6 @@ impl Driver {
             Kind::Response => self.answer(frame),
             Kind::Heartbeat => _ = link.outbox.push(frame.heartbeat_ack(), &self.worker.buffers),
             Kind::GoingAway if link.state.get() == State::Open => link.state.set(State::GoingAway),
-            Kind::Staying if link.state.get() == State::GoingAway => link.state.set(State::Open),
             // A server that calls its clients is answered, since it waits; there is nobody here to be called.
             Kind::Request => {
                 count_refusal(&self.worker, Refusal::Unsupported);
@@ -315,30 +313,28 @@ impl Driver {
 
     /// Waits for the next deadline or heartbeat.
     fn watch(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
-            let ask = self.next_heartbeat();
-            let earliest = self.link.earliest.get();
-            let next = [ask, earliest].into_iter().flatten().min();
-            let Some(next) = next else { break };
-            if self.timer.poll_until(cx, next).is_pending() {
-                break;
-            }
+        while let Some(next) = [self.next_heartbeat(), self.link.earliest.get()].into_iter().flatten().min()
+            && self.timer.poll_until(cx, next).is_ready()
+        {
             let now = Instant::now();
-            if earliest.is_some_and(|earliest| earliest <= now) {
+            if self.link.earliest.get().is_some_and(|earliest| earliest <= now) {
                 self.link.expire(now);
             }
-            if ask.is_some_and(|ask| ask <= now) {
+            if self.next_heartbeat().is_some_and(|ask| ask <= now) {
                 if self.missed >= MAX_MISSED {
-                    self.worker.stats.fault(Fault::UpstreamReset);
                     return Poll::Ready(End::Lost);
                 }
-                self.missed += 1;
-                self.link.outbox.push(self.like.heartbeat(self.link.fresh_id()), &self.worker.buffers);
+                self.ask();
                 cx.waker().wake_by_ref();
             }
         }
         self.link.outbox.listen(cx.waker());
         Poll::Pending
+    }
+
+    fn ask(&mut self) {
+        self.missed += 1;
+        self.link.outbox.push(self.like.heartbeat(self.link.fresh_id()), &self.worker.buffers);
     }
 
     fn next_heartbeat(&self) -> Option<Instant> {

@@ -32,8 +32,9 @@ use tokio::io::AsyncReadExt;
 use crate::io::Prefixed;
 use crate::worker::Worker;
 
-/// Room made for each read.
+/// Room made for each read, and the most of it.
 const READ_BYTES: usize = 16 * 1024;
+const MAX_READ_BYTES: usize = 256 * 1024;
 /// A buffer that has grown beyond this is not kept for others.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
 
@@ -51,7 +52,8 @@ fn poll_read(
     if buffer.is_empty() {
         *buffer = worker.scratch.0.take();
     }
-    buffer.reserve(READ_BYTES);
+    // The more of a frame has come, the more is likely to follow.
+    buffer.reserve(buffer.len().clamp(READ_BYTES, MAX_READ_BYTES));
     // This future keeps nothing between polls, so it may be made anew for each.
     let polled = pin!(stream.read_buf(buffer)).poll(cx);
     give_back(buffer, worker);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
+
 use crate::peers::{Running, nobody, snapshot};
 use crate::rpc_peers::{Ask, BOTH, Frame, RpcPeer, Wire, between, saying, upstream};
 
@@ -340,4 +342,40 @@ async fn bolt_frames_of_version_2_keep_their_checksum() {
     assert!(got.is_ok() && got.says("yes") && got.id() == 3);
     let Frame::Bolt(frame) = got.frame else { panic!("not bolt") };
     assert!(frame.version().has_checksum());
+}
+
+#[tokio::test]
+async fn large_frames_pass_both_ways() {
+    for wire in BOTH {
+        let text: &'static str = "x".repeat(1 << 20).leak();
+        let upstream = saying(wire, text).await;
+        let (_running, mut caller) = between(wire, &[upstream.address]).await;
+        for id in 0..3 {
+            let got = caller.ask(Ask::new(id, text)).await;
+            assert!(got.is_ok() && got.bytes().len() > text.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_its_answers_unread_is_cut_off_and_others_are_served() {
+    let wire = Wire::Bolt;
+    let text: &'static str = "x".repeat(60_000).leak();
+    let upstream = upstream(wire, move |mut peer, _| async move {
+        while let Some(got) = peer.request().await {
+            let text = if got.says("short") { "short" } else { text };
+            if peer.stream.write_all(&wire.answer(&got, text)).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let limits = format!("{}, limits: {{maxFrameBytes: 100000}}", wire.protocol());
+    let running = wire.setup().listener(&limits).start(&[upstream.address]).await;
+    let mut silent = RpcPeer::connect(wire, running.address).await;
+    let many: Vec<u8> = (0..500).flat_map(|id| wire.request(&Ask::new(id, "x"))).collect();
+    silent.send(many).await;
+    running.metric("weir_refused_total{reason=\"unread\"} 1").await;
+    let mut other = RpcPeer::connect(wire, running.address).await;
+    assert!(other.ask(Ask::new(1, "short")).await.says("short"));
 }
