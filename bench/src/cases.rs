@@ -1,5 +1,6 @@
 //! What is asked of every target.
 
+use crate::rpc::Protocol;
 use crate::targets::Target;
 
 /// Prefix of the route that matches.
@@ -41,6 +42,8 @@ pub enum Case {
     TlsSmall,
     /// A TLS 1.3 handshake on each connection, no resumption, and nothing else.
     TlsHandshake,
+    /// Calls on 64 connections, each with one in flight, bodies of 128 bytes both ways.
+    Rpc(Protocol),
     /// Latency added at 4,000 requests per second on 32 connections.
     Latency,
     /// Memory of idle connections that have carried one request each.
@@ -64,7 +67,7 @@ pub enum Idle {
 
 impl Case {
     /// All, in the order of the report, as written there and on the command line.
-    pub const ALL: [(Case, &str); 18] = [
+    pub const ALL: [(Case, &str); 20] = [
         (Case::H1Small, "h1-small"),
         (Case::H1Large, "h1-10k"),
         (Case::H1Huge, "h1-1m"),
@@ -73,6 +76,8 @@ impl Case {
         (Case::GrpcUnary, "grpc-unary"),
         (Case::TlsSmall, "tls-small"),
         (Case::TlsHandshake, "tls-handshake"),
+        (Case::Rpc(Protocol::Bolt), "bolt-small"),
+        (Case::Rpc(Protocol::Dubbo), "dubbo-small"),
         (Case::Latency, "lat-h1"),
         (Case::Idle(Idle::Plain), "idle-plain"),
         (Case::Idle(Idle::Tls), "idle-tls"),
@@ -119,10 +124,10 @@ impl Case {
     }
 
     /// Whether the target can do it. nginx (as Debian's nginx-light has it) speaks HTTP/1.1 to upstreams only; how cost
-    /// grows with routes and endpoints is asked of Weir alone.
+    /// grows with routes and endpoints is asked of Weir alone, and no peer routes Bolt or Dubbo by service and method here.
     pub fn is_for(self, target: Target) -> bool {
         match self {
-            Case::Routes(_) | Case::Endpoints(_) => target == Target::Weir,
+            Case::Routes(_) | Case::Endpoints(_) | Case::Rpc(_) => target == Target::Weir,
             _ => target != Target::Nginx || !self.is_h2_upstream(),
         }
     }

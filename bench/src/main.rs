@@ -18,6 +18,7 @@ mod latency;
 mod load;
 mod report;
 mod rounds;
+mod rpc;
 mod serve;
 mod targets;
 

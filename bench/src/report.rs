@@ -191,12 +191,15 @@ fn disturbance(rows: &[Row]) -> String {
 }
 
 fn ratios(row: &Row, rows: &[Row]) -> String {
-    rows.iter()
-        .filter(|other| other.case == row.case && other.target != row.target)
-        .map(|other| {
-            let ratio = row.figure() / other.figure();
-            format!("{} {ratio:.2}", other.target.name())
-        })
+    let peers = rows.iter().filter(|other| other.case == row.case && other.target != row.target);
+    let peers = peers.map(|other| (other.target.name(), other));
+    // Bolt and Dubbo have no peer here, but HTTP/1.1 through the same proxy.
+    let own = rows
+        .iter()
+        .filter(|other| matches!(row.case, Case::Rpc(_)) && other.case == Case::H1Small && other.target == row.target);
+    peers
+        .chain(own.map(|other| (other.case.name(), other)))
+        .map(|(name, other)| format!("{name} {:.2}", row.figure() / other.figure()))
         .collect::<Vec<_>>()
         .join("  ")
 }

@@ -12,6 +12,7 @@ use crate::client;
 use crate::latency::{self, Percentiles};
 use crate::load::{self, TARGET_CORE};
 use crate::report::Row;
+use crate::rpc;
 use crate::targets::{Programs, Running, Target, Upstreams};
 
 /// What to measure.
@@ -126,6 +127,7 @@ impl Bench {
                 let requests = client::shake_hands(address, &upstreams.certificate.client()?, seconds)?;
                 Ok(load::Counted { requests, rps: requests as f64 / f64::from(seconds) })
             }
+            Case::Rpc(protocol) => rpc::run(protocol, address, seconds),
             _ => load::run(case, address, seconds, &upstreams.message),
         };
         let rss_mib = resident_mib(&pids).map_err(unread)?;

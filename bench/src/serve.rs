@@ -1,15 +1,16 @@
-//! An upstream of our own, for what nginx cannot be: thousands of endpoints at one socket.
+//! An upstream of our own, for what nginx cannot be: thousands of endpoints at one socket, or a server of Bolt or Dubbo.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::Args;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::cases::SMALL;
+use crate::rpc::Protocol;
 
 /// A request's head is not longer than this (bytes).
 const MAX_HEAD: usize = 8 * 1024;
@@ -24,12 +25,15 @@ pub struct Options {
     /// On this port of every loopback address, and of no other.
     #[arg(long)]
     port: u16,
+    /// Speak this instead of HTTP/1.1.
+    #[arg(long)]
+    rpc: Option<Protocol>,
 }
 
 /// Serves until it is killed.
 pub fn run(options: &Options) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    let served = runtime.and_then(|runtime| runtime.block_on(serve(options.port)));
+    let served = runtime.and_then(|runtime| runtime.block_on(serve(options.port, options.rpc)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -41,7 +45,7 @@ pub fn run(options: &Options) -> ExitCode {
 
 /// All of 127.0.0.0/8 is on the loopback device, and a socket bound to that device is reached by nothing else.
 fn listener(port: u16) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind_device(Some(b"lo"))?;
@@ -50,12 +54,17 @@ fn listener(port: u16) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn serve(port: u16) -> io::Result<()> {
+async fn serve(port: u16, rpc: Option<Protocol>) -> io::Result<()> {
     let listener = listener(port)?;
     loop {
         let (stream, _) = listener.accept().await?;
         // A connection that breaks shows in the load's own errors.
-        tokio::spawn(async { drop(answer(stream).await) });
+        tokio::spawn(async move {
+            drop(match rpc {
+                Some(protocol) => crate::rpc::answer(stream, protocol).await,
+                None => answer(stream).await,
+            })
+        });
     }
 }
 

@@ -21,6 +21,7 @@ pub use upstream::Upstreams;
 use crate::cases::{Case, Idle};
 use crate::certificate::Certificate;
 use crate::load::TARGET_CORE;
+use crate::rpc::Protocol;
 
 /// One of the proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +135,8 @@ pub struct Plan<'a> {
     pub certificate: &'a Certificate,
     /// Routes before the one that matches.
     pub decoys: usize,
+    /// What answers speaks this instead of HTTP.
+    pub rpc: Option<Protocol>,
     /// What answers, in turn.
     pub endpoints: Vec<SocketAddr>,
     /// It is to be spoken to in HTTP/2.
@@ -144,6 +147,7 @@ impl Plan<'_> {
     fn new(case: Case, upstreams: &Upstreams) -> Plan<'_> {
         let endpoints = match (case, case.is_h2_upstream()) {
             (Case::Endpoints(count), _) => upstreams.many(count),
+            (Case::Rpc(protocol), _) => vec![upstreams.rpc(protocol)],
             (_, true) => vec![upstreams.h2],
             (_, false) => vec![upstreams.h1],
         };
@@ -153,6 +157,7 @@ impl Plan<'_> {
             tls: net::free_address(),
             certificate: &upstreams.certificate,
             decoys: case.decoys(),
+            rpc: if let Case::Rpc(protocol) = case { Some(protocol) } else { None },
             endpoints,
             h2_upstream: case.is_h2_upstream(),
         }
@@ -189,7 +194,10 @@ impl Running {
         }
         .map_err(|error| format!("configuration: {error}"))?;
         let mut process = pinned(TARGET_CORE, target.name(), programs.of(target), &arguments);
-        process.wait_http(plan.h1, Case::H1Small.path());
+        match plan.rpc {
+            Some(_) => upstream::wait_tcp(&[plan.h1])?,
+            None => drop(process.wait_http(plan.h1, Case::H1Small.path())),
+        }
         Ok(Running { process, h1: plan.h1, h2: plan.h2, tls: plan.tls, _folder: folder })
     }
 

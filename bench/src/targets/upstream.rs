@@ -1,9 +1,10 @@
 //! What all targets forward to, on the load's core.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use weir_testkit::{Process, TempDir, net};
 
@@ -11,6 +12,10 @@ use super::{Programs, nginx, pinned};
 use crate::cases::{Case, HUGE, LARGE, MESSAGE};
 use crate::certificate::Certificate;
 use crate::load::LOAD_CORE;
+use crate::rpc::Protocol;
+
+/// An upstream listens within this.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The upstreams of a run, and its files.
 pub struct Upstreams {
@@ -23,7 +28,9 @@ pub struct Upstreams {
     /// A gRPC message, framed.
     pub message: PathBuf,
     many: SocketAddr,
-    _processes: [Process; 2],
+    bolt: SocketAddr,
+    dubbo: SocketAddr,
+    _processes: [Process; 4],
     _folder: TempDir,
 }
 
@@ -46,19 +53,31 @@ impl Upstreams {
         let arguments = nginx::serve(h1, h2, path).map_err(failed)?;
         let mut nginx = pinned(LOAD_CORE, "upstream nginx", &programs.nginx, &arguments);
         nginx.wait_http(h1, Case::H1Large.path());
-        let own = std::env::current_exe().map_err(failed)?;
-        let arguments = ["serve".to_owned(), format!("--port={}", many.port())];
-        let mut own = pinned(LOAD_CORE, "upstream", &own, &arguments);
+        let mut own = serve("upstream", many, &[]).map_err(failed)?;
         own.wait_http(many, Case::H1Small.path());
+        let (bolt, dubbo) = (net::free_address_on_localhost(), net::free_address_on_localhost());
+        let bolts = serve("upstream of Bolt", bolt, &["--rpc=bolt"]).map_err(failed)?;
+        let dubbos = serve("upstream of Dubbo", dubbo, &["--rpc=dubbo"]).map_err(failed)?;
+        wait_tcp(&[bolt, dubbo])?;
         Ok(Upstreams {
             h1,
             h2,
             certificate: Certificate::make(path)?,
             message: path.join("unary"),
             many,
-            _processes: [nginx, own],
+            bolt,
+            dubbo,
+            _processes: [nginx, own, bolts, dubbos],
             _folder: folder,
         })
+    }
+
+    /// The server of that protocol.
+    pub fn rpc(&self, protocol: Protocol) -> SocketAddr {
+        match protocol {
+            Protocol::Bolt => self.bolt,
+            Protocol::Dubbo => self.dubbo,
+        }
     }
 
     /// So many addresses that all answer.
@@ -66,6 +85,30 @@ impl Upstreams {
         let host = |number: usize| Ipv4Addr::new(127, 32 + (number >> 16) as u8, (number >> 8) as u8, number as u8);
         (1..=count).map(|number| SocketAddr::from((host(number), self.many.port()))).collect()
     }
+}
+
+/// Starts this program's own upstream.
+fn serve(name: &str, at: SocketAddr, flags: &[&str]) -> std::io::Result<Process> {
+    let port = format!("--port={}", at.port());
+    let arguments: Vec<_> = ["serve", &port].iter().chain(flags).map(|&argument| argument.to_owned()).collect();
+    Ok(pinned(LOAD_CORE, name, &std::env::current_exe()?, &arguments))
+}
+
+/// Waits until they take connections.
+///
+/// # Errors
+/// The first that does not.
+pub fn wait_tcp(addresses: &[SocketAddr]) -> Result<(), String> {
+    let until = Instant::now() + PATIENCE;
+    for address in addresses {
+        while let Err(error) = TcpStream::connect(address) {
+            if Instant::now() > until {
+                return Err(format!("upstream at {address}: {error}"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
 }
 
 /// A gRPC message: not compressed, its length, its bytes.

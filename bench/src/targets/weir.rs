@@ -12,6 +12,7 @@ use weir_config::{
 };
 
 use crate::cases::{PREFIX, decoy};
+use crate::rpc::Protocol;
 use crate::targets::Plan;
 
 /// Writes its configuration; gives its arguments.
@@ -93,7 +94,12 @@ fn cluster(name: &str, plan: &Plan<'_>) -> Cluster {
     let max_connections = plan.endpoints.len() + ClusterLimits::default().max_connections;
     Cluster {
         name: name.to_owned(),
-        protocol: if plan.h2_upstream { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 },
+        protocol: match plan.rpc {
+            Some(Protocol::Bolt) => UpstreamProtocol::Bolt,
+            Some(Protocol::Dubbo) => UpstreamProtocol::Dubbo,
+            None if plan.h2_upstream => UpstreamProtocol::Http2,
+            None => UpstreamProtocol::Http1,
+        },
         balance: Balance::RoundRobin,
         endpoints: plan.endpoints.iter().map(endpoint).collect(),
         connect_timeout_ms: 5_000,
