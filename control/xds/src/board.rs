@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::index::Leaving;
-use crate::names::SEPARATOR;
+use crate::names::{self, SEPARATOR};
 use crate::options::Options;
 
 /// Most departed callers remembered.
@@ -171,23 +171,29 @@ impl Board {
         self.changed.notify_one();
     }
 
-    /// All streams that are connected now.
-    pub fn connected(&self) -> Vec<Connected> {
+    /// All streams that are connected now, with what they call and ask for of these apps.
+    pub fn connected(&self, apps: &BTreeSet<&str>) -> Vec<Connected> {
         let state = self.lock();
+        let of_these = |name: &str| apps.contains(names::split_cluster(name).0);
         let connected = |c: &Caller| Connected {
             node: c.node.clone(),
             tls: c.tls,
             taken: c.taken.clone(),
-            calls: c.calls.clone(),
-            clusters: c.clusters.clone(),
+            calls: c.calls.iter().filter(|app| apps.contains(app.as_str())).cloned().collect(),
+            clusters: c
+                .clusters
+                .iter()
+                .filter(|(name, _)| of_these(name))
+                .map(|(n, seq)| (Arc::clone(n), *seq))
+                .collect(),
         };
         state.callers.values().map(connected).collect()
     }
 
-    /// Clients that are no instances and left a moment ago: they may well serve on with the endpoints of these clusters.
+    /// Clients whose streams ended a moment ago: they may well serve on with the endpoints of these clusters.
     pub fn departed(&self, now: Instant, options: &Options) -> Vec<(String, Vec<Arc<str>>)> {
         let state = self.lock();
-        let lately = |c: &&Caller| !c.sidecar && now < c.since + options.reconnect_grace;
+        let lately = |c: &&Caller| now < c.since + options.reconnect_grace;
         state.departed.iter().filter(lately).map(|c| (c.node.clone(), c.clusters.keys().cloned().collect())).collect()
     }
 

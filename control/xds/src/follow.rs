@@ -12,7 +12,7 @@ use weir_model::encryption::EncryptionSpec;
 use weir_model::instance::{InstancePhase, UNPUBLISHED};
 use weir_model::meta::set_condition;
 use weir_model::{AppSpec, Condition, ConditionStatus, Instance, InstanceSpec, Key, Kind, Object, RouteSpec};
-use weir_store::{Error, Event, EventType, WatchQuery, WatchStream, typed};
+use weir_store::{Error, Event, EventType, WatchEvent, WatchQuery, WatchStream, typed};
 
 use crate::Inner;
 use crate::board::{Times, Verdict};
@@ -36,6 +36,8 @@ pub struct Follower {
     noticed: HashMap<String, (Option<Timestamp>, Instant)>,
     loaded: bool,
     switch: Switch,
+    /// Something is different since encryption was looked at.
+    stirred: bool,
 }
 
 impl Follower {
@@ -43,7 +45,7 @@ impl Follower {
         let started = Instant::now();
         let identities = inner.options.authority.as_ref().map(|authority| authority.options().clone());
         let (index, switch) = (Index::new(identities.unwrap_or_default()), Switch::new(Arc::clone(&inner), started));
-        Follower { inner, index, started, noticed: HashMap::new(), loaded: false, switch }
+        Follower { inner, index, started, noticed: HashMap::new(), loaded: false, switch, stirred: true }
     }
 
     /// Runs until `shutdown` becomes true. If the store fails, proxies keep what they have and it is tried again.
@@ -70,16 +72,16 @@ impl Follower {
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(event) => self.index.apply(event?),
+                    Some(event) => self.apply(event?),
                     None => return Ok(()),
                 },
-                () = self.inner.board.changed() => {}
+                () = self.inner.board.changed() => self.stirred = true,
                 () = sleep(LOOK_EVERY), if self.index.leaving().next().is_some() || self.switch.watches(&self.index) => {}
             }
             self.gather(&mut events).await?;
             self.publish();
             self.decide().await?;
-            self.switch.look(&self.index, Instant::now()).await?;
+            self.switch.look(&self.index, &mut self.stirred, Instant::now()).await?;
         }
     }
 
@@ -96,6 +98,7 @@ impl Follower {
         let instances = instances.into_iter().map(Object::from);
         let at = apps_at.min(routes_at).min(instances_at).min(encryptions_at);
         let events = store.watch(&WatchQuery::all(at)).await?;
+        self.stirred = true;
         self.index.replace(apps.chain(routes).chain(instances).chain(encryptions));
         self.publish();
         if !std::mem::replace(&mut self.loaded, true) {
@@ -113,9 +116,14 @@ impl Follower {
         }
         let until = Instant::now() + self.inner.options.coalesce;
         while let Ok(Some(event)) = timeout_at(until, events.next()).await {
-            self.index.apply(event?);
+            self.apply(event?);
         }
         Ok(())
+    }
+
+    fn apply(&mut self, event: WatchEvent) {
+        self.stirred = true;
+        self.index.apply(event);
     }
 
     fn publish(&mut self) {

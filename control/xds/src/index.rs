@@ -321,7 +321,10 @@ impl Index {
         let encryption = encryption.map(|e| e.status.effective_mode);
         let guessed = || AppSpec { protocol, ..AppSpec::default() };
         Inputs {
-            exists: self.apps.contains_key(app) || !members.is_empty() || !names.routes.is_empty(),
+            exists: self.apps.contains_key(app)
+                || !members.is_empty()
+                || !names.routes.is_empty()
+                || encryption.is_some(),
             spec: self.apps.get(app).cloned().unwrap_or_else(guessed),
             routes: names.routes.iter().filter_map(|name| self.routes.get(name)).map(|r| &r.spec).collect(),
             endpoints: members.iter().filter_map(|m| Some((m.group.as_str(), m.endpoint(encryption)?))).collect(),

@@ -54,18 +54,28 @@ impl Switch {
         self.inner.options.authority.is_some() || index.encryptions().next().is_some()
     }
 
-    /// Looks at everything, unless it has a moment ago.
+    /// Looks at everything, unless it has a moment ago. `stirred`: something is different since the last time; what the
+    /// passing of time alone may change is looked at anyway.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn look(&mut self, index: &Index, now: Instant) -> Result<(), Error> {
+    pub async fn look(&mut self, index: &Index, stirred: &mut bool, now: Instant) -> Result<(), Error> {
         if !self.watches(index) || self.looked_at.is_some_and(|at| now < at + LOOK_EVERY) {
             return Ok(());
         }
         self.looked_at = Some(now);
-        let streams = self.inner.board.connected();
-        if let Some(authority) = self.inner.options.authority.clone() {
-            self.turn(&authority, now);
+        let authority = self.inner.options.authority.clone();
+        if let Some(authority) = &authority {
+            self.turn(authority, now);
+        }
+        let waits = authority.as_ref().is_some_and(|authority| authority.waits());
+        let under_way = index.encryptions().any(|(e, holds)| holds && e.spec.mode != e.status.effective_mode);
+        if !(std::mem::take(stirred) || waits || under_way) {
+            return Ok(());
+        }
+        let apps = index.encryptions().map(|(e, _)| e.spec.app.as_str()).collect();
+        let streams = self.inner.board.connected(&apps);
+        if let Some(authority) = authority.filter(|_| waits) {
             self.trust(&authority, index, &streams, now);
         }
         self.clear_since.retain(|name, _| index.encryptions().any(|(e, _)| e.metadata.name == *name));
@@ -89,7 +99,7 @@ impl Switch {
     /// Lets a new signer sign once its root is known, or once those who were given time to take it have had it.
     fn trust(&mut self, authority: &Authority, index: &Index, streams: &[Connected], now: Instant) {
         let options = &self.inner.options;
-        if !authority.waits() || now < self.started + options.settle {
+        if now < self.started + options.settle {
             return;
         }
         let bundle = authority.bundle();
@@ -136,7 +146,10 @@ impl Switch {
         let away =
             index.standing_callers().filter(|(name, calls)| calls.contains(app) && !nodes.contains_key(name.as_str()));
         let departed = self.inner.board.departed(now, &self.inner.options).into_iter();
-        let departed = departed.filter(|(_, clusters)| clusters.iter().any(|c| names::split_cluster(c).0 == app));
+        let departed = departed.filter(|(name, clusters)| {
+            let asked = clusters.iter().any(|c| names::split_cluster(c).0 == app);
+            asked && index.has_left(name) != Some(true)
+        });
         let callers: BTreeMap<String, Speech> = departed
             .map(|(name, _)| (name, Speech::Away))
             .chain(away.map(|(name, _)| (name.clone(), Speech::Away)))

@@ -33,7 +33,7 @@ impl World {
 /// What an app's resources are made of.
 #[derive(Debug, Default)]
 pub struct Inputs<'a> {
-    /// Declared, or somebody serves or routes it.
+    /// Declared, or somebody serves, routes or encrypts it.
     pub exists: bool,
     /// Its settings.
     pub spec: AppSpec,
@@ -52,7 +52,7 @@ pub struct Inputs<'a> {
 /// One app's resources.
 #[derive(Debug)]
 pub struct AppView {
-    /// Declared, or somebody serves or routes it.
+    /// Declared, or somebody serves, routes or encrypts it.
     pub exists: bool,
     /// Its settings.
     pub spec: AppSpec,

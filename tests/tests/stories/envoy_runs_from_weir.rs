@@ -35,14 +35,16 @@ fn follows_endpoints(api_type: &str) {
 }
 
 /// A running Envoy which offers `stock` locally, as the sidecar of an app `front` would.
-struct Envoy {
+pub struct Envoy {
     _process: Process,
     _folder: TempDir,
-    stock: SocketAddr,
+    /// Where it offers `stock`.
+    pub stock: SocketAddr,
 }
 
 impl Envoy {
-    fn start(weir: &Weir, api_type: &str) -> Envoy {
+    /// Starts it; `api_type` is `GRPC` or `DELTA_GRPC`.
+    pub fn start(weir: &Weir, api_type: &str) -> Envoy {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let (stock, inbound) = (net::free_address(), net::free_address());
         let file = folder.path().join("envoy.json");
@@ -69,10 +71,11 @@ fn is_shown_as_acknowledging(weir: &Weir) {
 }
 
 /// Envoy's name in the mesh.
-const NODE: &str = "envoy-front";
+pub const NODE: &str = "envoy-front";
 
-/// Envoy sends the token with each stream, as `weir-proxy` does.
-fn bootstrap(xds: SocketAddr, token: &str, api_type: &str, stock: SocketAddr, inbound: SocketAddr) -> Value {
+/// What an Envoy of the app `front` starts with: its place in the mesh, and where xDS is. It sends the token with each
+/// stream, as `weir-proxy` does.
+pub fn bootstrap(xds: SocketAddr, token: &str, api_type: &str, stock: SocketAddr, inbound: SocketAddr) -> Value {
     let upstreams = json!([{ "app": "stock", "listen": stock.to_string() }]);
     let metadata = json!({ "weir": {
         "app": "front", "unit": "", "address": inbound.ip().to_string(), "port": inbound.port(), "appPort": 0,
