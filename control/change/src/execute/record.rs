@@ -211,10 +211,10 @@ fn follow(status: &mut ChangeStatus, step: ChangeStatus) {
 /// A step tells the whole evidence only of what is decided; of the rest the status knows more.
 fn keep_evidence(batch: &mut Batch, known: Option<&Batch>) {
     let open = |v: &Verdict| v.outcome == Outcome::Inconclusive;
-    if let (Some(told), Some(known)) = (&mut batch.verdict, known.and_then(|b| b.verdict.as_ref())) {
-        if open(told) {
-            *told = known.clone();
-        }
+    if let (Some(told), Some(known)) = (&mut batch.verdict, known.and_then(|b| b.verdict.as_ref()))
+        && open(told)
+    {
+        *told = known.clone();
     }
 }
 
