@@ -118,6 +118,14 @@ impl Case {
         }
     }
 
+    /// Endpoints that take turns.
+    pub fn endpoints(self) -> usize {
+        match self {
+            Case::Endpoints(endpoints) => endpoints,
+            _ => 1,
+        }
+    }
+
     /// True if the upstream is to be spoken to in HTTP/2.
     pub fn is_h2_upstream(self) -> bool {
         matches!(self, Case::H2ToH2 | Case::GrpcUnary)

@@ -58,7 +58,7 @@ impl Percentiles {
 pub fn measure(address: SocketAddr, seconds: u32) -> Result<Percentiles, String> {
     let failed = |error: io::Error| format!("latency at {RATE} requests per second: {error}");
     let mut run = Run::new(address).map_err(failed)?;
-    run.to_the_end(RATE * seconds).map_err(failed)?;
+    run.send_all(RATE * seconds).map_err(failed)?;
     Ok(Percentiles::of(run.latencies))
 }
 
@@ -82,7 +82,7 @@ impl Run {
         Ok(Run { connections, polled, latencies: Vec::new() })
     }
 
-    fn to_the_end(&mut self, requests: u32) -> io::Result<()> {
+    fn send_all(&mut self, requests: u32) -> io::Result<()> {
         let (start, apart) = (Instant::now(), Duration::from_secs(1) / RATE);
         let mut begun = 0;
         while self.latencies.len() < requests as usize {

@@ -68,6 +68,8 @@ pub struct IdleMemory {
     pub kept: f64,
 }
 
+/// Warm-ups before a target is given up as too slow.
+const WARM_UPS: usize = 30;
 /// Idle connections at a time.
 const IDLE: usize = 5_000;
 /// Connections before that, one after the other, so that what is made once is there.
@@ -131,7 +133,7 @@ impl Bench {
             _ => load::run(case, address, seconds, &upstreams.message),
         };
         let rss_mib = resident_mib(&pids).map_err(unread)?;
-        load(self.seconds.div_ceil(4))?;
+        warm_up(case, || load(self.seconds.div_ceil(4)))?;
         let before = Reading::take(&pids).map_err(unread)?;
         let counted = load(self.seconds)?;
         let used = Reading::take(&pids).map_err(unread)?.since(before);
@@ -146,6 +148,18 @@ impl Bench {
             others: used.share(used.core.saturating_sub(used.cpu.total)),
         })
     }
+}
+
+/// Loads until every endpoint has had its turn, or what is measured is connecting.
+fn warm_up(case: Case, load: impl Fn() -> Result<load::Counted, String>) -> Result<(), String> {
+    let (mut requests, wanted) = (0, case.endpoints() as u64 * 2);
+    for _ in 0..WARM_UPS {
+        requests += load()?.requests;
+        if requests >= wanted {
+            return Ok(());
+        }
+    }
+    Err(format!("{requests} requests in {WARM_UPS} warm-ups; {wanted} are needed"))
 }
 
 /// Opens the connections one after the other, each with its request, and weighs the target before, with them, and after.
