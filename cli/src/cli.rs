@@ -30,6 +30,7 @@ Changes
   release     Register, list and withdraw versions
   train       Watch and steer a release train
   explain     Say why something waits or was blocked
+  simulate    Simulate changes of a fleet
   events      Show what happened, and why
 
 Mesh
@@ -86,6 +87,8 @@ pub enum Command {
     Run(Box<run::Args>),
     /// Run all of Weir on this machine.
     Up(up::Args),
+    /// Simulate changes of a fleet, without a control plane.
+    Simulate(commands::simulate::Args),
     /// Print a completion script for a shell.
     Completion(commands::completion::Args),
     /// Those that talk to the API.

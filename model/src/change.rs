@@ -471,6 +471,9 @@ pub struct Evidence {
     /// What the changed instances were compared with, in words.
     #[serde(default)]
     pub compared_with: String,
+    /// The stratum of another comparison of the same instances: only what both show is harm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<String>,
     /// Requests of changed instances in seconds for which nothing was left to compare with.
     #[serde(default)]
     pub uncompared_requests: u64,
@@ -503,6 +506,13 @@ pub struct Evidence {
     /// Bursts of one instance that did not come again, after each of which the comparison began anew.
     #[serde(default)]
     pub bursts: u32,
+    /// How much the windows of the other side scatter, as a sum of squares, and how much they would if each event came
+    /// alone. What they scatter more weakens the evidence.
+    #[serde(default)]
+    pub scatter: f64,
+    /// See `scatter`.
+    #[serde(default)]
+    pub scatter_expected: f64,
     /// How the evidence has grown; thinned out, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub course: Vec<Point>,
@@ -530,6 +540,15 @@ pub struct Again {
     pub treated_counted: u64,
     /// Events on unchanged instances.
     pub control_counted: u64,
+    /// Requests of changed instances in seconds for which nothing was left to compare with.
+    #[serde(default)]
+    pub uncompared_requests: u64,
+    /// Events among them that count.
+    #[serde(default)]
+    pub uncompared_events: u64,
+    /// Natural logarithm of what those speak for harm, against what is known of before.
+    #[serde(default)]
+    pub uncompared_log_e: f64,
 }
 
 /// The evidence at a moment.

@@ -9,6 +9,7 @@ mod bench;
 mod fuzz;
 mod root;
 mod setup;
+mod simulate;
 mod stage;
 mod test;
 mod up;
@@ -27,6 +28,7 @@ More:
   cargo xtask test --only clippy
   cargo xtask test --story house
   cargo xtask bench proxy --rounds 3 --only h1-small,weir,nginx
+  cargo xtask simulate --changes 10000 --seed 1
   cargo xtask fuzz --quick";
 
 /// Weir's own development commands.
@@ -47,6 +49,8 @@ enum Command {
     Setup,
     /// Run benchmarks beside the peers.
     Bench(bench::Options),
+    /// Simulate thousands of unattended changes on a virtual clock.
+    Simulate(simulate::Options),
     /// Run the fuzz targets (needs a nightly toolchain and cargo-fuzz).
     Fuzz(fuzz::Options),
 }
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Setup => setup::all(),
         Command::Bench(options) => bench::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {

@@ -16,6 +16,7 @@ pub mod get;
 pub mod login;
 pub mod proxies;
 pub mod release;
+pub mod simulate;
 pub mod token;
 pub mod train;
 pub mod version;
@@ -34,6 +35,10 @@ pub fn dispatch(command: Command) -> ExitCode {
         Command::Run(args) => return run::main(*args),
         Command::Up(args) => return up::main(args),
         Command::Control(args) => control::main(args),
+        Command::Simulate(args) => {
+            end_with_the_reader();
+            simulate::main(&args)
+        }
         Command::Completion(args) => {
             end_with_the_reader();
             completion::main(&args)

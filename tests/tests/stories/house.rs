@@ -47,11 +47,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "weir-xds",
         ],
     ),
-    ("weir-cli", &["weir-server", "weir-instance", "weir-model"]),
+    ("weir-cli", &["weir-server", "weir-instance", "weir-sim", "weir-model"]),
     ("weir-demo", &["weir-model"]),
     ("weir-testkit", &["weir-model"]),
     ("weir-tests", &["weir-testkit", "weir-model"]),
     ("weir-bench", &["weir-config", "weir-testkit"]),
+    ("weir-sim", &["weir-change", "weir-store", "weir-model"]),
     ("xtask", &[]),
 ];
 

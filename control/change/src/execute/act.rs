@@ -13,12 +13,15 @@ const TRIES: u32 = 8;
 
 /// One instance to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Write {
-    instance: String,
+pub struct Write {
+    /// Its name.
+    pub instance: String,
     /// Versions that its spec may hold for the write to be ours to make.
-    from: Vec<String>,
-    to: String,
-    reason: String,
+    pub from: Vec<String>,
+    /// The version that its spec is to hold.
+    pub to: String,
+    /// Why, for the audit log.
+    pub reason: String,
 }
 
 /// Writes the instances that were let go, then the workloads to `settle`.
@@ -32,7 +35,8 @@ pub(super) async fn carry_out(store: &dyn Store, change: &Change, world: &World,
     Ok(())
 }
 
-fn writes(change: &Change, world: &World) -> Vec<Write> {
+/// What follows from the recorded status of `change` alone.
+pub fn writes(change: &Change, world: &World) -> Vec<Write> {
     let status = &change.status;
     match status.phase {
         ChangePhase::Running | ChangePhase::Paused => forward(change, world),

@@ -9,7 +9,7 @@ use weir_model::change::{Action, Batch, BatchPhase, BlockReason, Budget, ChangeP
 
 use super::step::Walk;
 use crate::check::{Wave, check_wave};
-use crate::judge::{self, Group, Question, Treated};
+use crate::judge::{self, Group, Question};
 use crate::plan::{self, waves};
 use crate::world::{Member, Name, State};
 
@@ -17,6 +17,9 @@ use crate::world::{Member, Name, State};
 const EXPOSURE: SignedDuration = SignedDuration::from_secs(waves::EXPOSURE_SECONDS as i64);
 /// An instance that was back and does not serve for so long (seconds), or its own timeout if that is shorter, is dead.
 const LOST_SECONDS: u64 = 60;
+/// One death among at least so many changed instances is its host's: it holds the batch until the instance is back, and
+/// fails nothing.
+const LONE_DEATH_OF: usize = 4;
 /// Without a look for longer than this (seconds), nobody was there to see whether an instance serves.
 const AWAY_SECONDS: u64 = 15;
 
@@ -121,10 +124,12 @@ impl<'a> Walk<'a> {
     fn failure(&self, index: usize) -> Option<String> {
         let batch = self.batch(index);
         let ours = batch.started.iter().filter(|(name, _)| !self.status.left.contains_key(*name));
+        let lone_death = batch.lost.len() == 1 && batch.done.len() >= LONE_DEATH_OF;
         ours.filter_map(|(name, started)| Some((*self.by_name.get(name.as_str())?, *started))).find_map(
             |(member, started)| {
                 let back = batch.done.contains_key(&*member.name);
-                self.failed(member, started, back).or_else(|| self.died(member, *batch.lost.get(&*member.name)?))
+                let died = || self.died(member, *batch.lost.get(&*member.name)?).filter(|_| !lone_death);
+                self.failed(member, started, back).or_else(died)
             },
         )
     }
@@ -386,33 +391,18 @@ impl<'a> Walk<'a> {
         members.filter(|m| !m.serves(self.target())).map(|m| words(&m).trim_end().to_owned()).collect()
     }
 
-    /// Strata of the batch, one for all metrics: same app, unit, stack and group. All of them from the start, so that
-    /// the number of comparisons does not move while instances come back.
+    /// Who is compared with whom.
     fn groups(&self, index: usize) -> Vec<Group> {
-        let batch = self.batch(index);
-        let mut groups: BTreeMap<Stratum<'a>, Group> = BTreeMap::new();
-        for name in batch.instances.iter().filter(|n| !self.status.left.contains_key(*n)) {
-            let Some(member) = self.by_name.get(name.as_str()) else { continue };
-            let group = groups.entry(stratum(member)).or_insert_with(|| group(member));
-            if let (Some(started), Some(done)) = (batch.started.get(name), batch.done.get(name)) {
-                group.treated.push(Treated { name: name.clone(), started: *started, done: *done });
-            }
-        }
-        self.find_controls(&mut groups);
-        groups.into_values().collect()
-    }
-
-    /// Unchanged instances of the same strata, in one pass over the fleet.
-    fn find_controls(&self, groups: &mut BTreeMap<Stratum<'a>, Group>) {
-        let (target, in_flight) = (self.target(), self.in_flight());
-        let unchanged = |m: &&Member| {
-            m.state == State::Serving && m.wanted == m.running && &*m.wanted != target && !in_flight.contains(&*m.name)
+        let roster = judge::Roster {
+            members: &self.world.members,
+            by_name: &self.by_name,
+            batch: self.batch(index),
+            batches: &self.status.batches,
+            left: &self.status.left,
+            in_flight: &self.in_flight(),
+            target: self.target(),
         };
-        for member in self.world.members.iter().filter(unchanged) {
-            if let Some(group) = groups.get_mut(&stratum(member)) {
-                group.control.push(member.name.to_string());
-            }
-        }
+        roster.groups()
     }
 
     fn pass_batch(&mut self, index: usize, reason: String) {
@@ -462,19 +452,4 @@ enum Parting {
     Left(String),
     /// It is planned again when it serves.
     Later(String),
-}
-
-type Stratum<'m> = (&'m str, &'m str, &'m str, &'m str);
-
-fn group(like: &Member) -> Group {
-    let named = |n: &str| if n.is_empty() { "-".to_owned() } else { n.to_owned() };
-    let mut words = format!("app={} unit={} stack={}", like.app, named(&like.unit), named(&like.stack));
-    if !like.group.is_empty() {
-        words += &format!(" group={}", like.group);
-    }
-    Group { stratum: words, treated: Vec::new(), control: Vec::new() }
-}
-
-fn stratum(member: &Member) -> Stratum<'_> {
-    (&member.app, &member.unit, &member.stack, &member.group)
 }

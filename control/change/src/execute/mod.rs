@@ -31,6 +31,7 @@ use weir_store::{Store, typed};
 
 use crate::fleet::Fleet;
 pub use crate::world::World;
+pub use act::{Write, writes};
 pub use record::{records, with_names};
 pub use step::{Step, step};
 pub use weir_model::change_record::Note;

@@ -1,7 +1,7 @@
 //! From health windows to samples: who is compared with whom, over which seconds.
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::change::Verdict;
+use weir_model::change::{Evidence, Verdict};
 use weir_model::health::HealthWindow;
 use weir_store::observed::{Telemetry, TimedWindow};
 
@@ -27,15 +27,58 @@ pub struct Treated {
     pub done: Timestamp,
 }
 
-/// The instances of one stratum.
+/// Changed instances of one stratum, and who they stand beside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
     /// In words: `app=order unit=east stack=demo`.
     pub stratum: String,
-    /// Changed ones, of this batch.
+    /// Changed ones.
     pub treated: Vec<Treated>,
-    /// Unchanged ones; empty: the changed ones' own past is replayed beside them.
+    /// Who they are compared with; empty: their own past is replayed beside them.
     pub control: Vec<String>,
+    /// What these are.
+    pub beside: Beside,
+    /// The stratum of another comparison of the same instances: only what both show is harm.
+    pub paired: Option<String>,
+}
+
+/// What changed instances are compared with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Beside {
+    /// Unchanged instances of their stratum.
+    #[default]
+    Unchanged,
+    /// Those that earlier batches changed.
+    Earlier,
+    /// Those that the newest batch changed.
+    Later,
+    /// Unchanged instances of their app in other units.
+    Elsewhere,
+    /// Themselves before the change.
+    Past,
+}
+
+impl Beside {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Beside::Unchanged => "unchanged instances",
+            Beside::Earlier => "instances changed by earlier batches",
+            Beside::Later => "instances changed last",
+            Beside::Elsewhere => "unchanged instances in other units",
+            Beside::Past => "the same instances before the change",
+        }
+    }
+
+    /// They run the new version themselves.
+    fn changed(self) -> bool {
+        matches!(self, Beside::Earlier | Beside::Later)
+    }
+
+    /// The hour has moved on, or the place is another one.
+    fn least_tolerance(self) -> f64 {
+        if matches!(self, Beside::Past | Beside::Elsewhere) { REPLAY_TOLERANCE } else { 0.0 }
+    }
 }
 
 /// Seconds of reports: from (inclusive) to (exclusive), by arrival.
@@ -77,151 +120,176 @@ pub struct Reading<'a> {
 /// Reads what arrived in `[from, to)` about every group.
 pub fn gather(reading: Reading, groups: &[Group], (from, to): (Timestamp, Timestamp)) -> Vec<Sample> {
     let span = Span { from, to };
-    let of_group = |group: &Group| {
-        let events = Metric::ALL.into_iter().filter(|m| *m != Metric::Slow);
-        let mut samples: Vec<Sample> =
-            events.filter_map(|m| Reader { reading, metric: Counted::Events(m) }.sample(group, span)).collect();
-        samples.extend(slow_sample(reading, group, span));
-        samples
-    };
-    groups.iter().flat_map(of_group).collect()
-}
-
-/// While the limit is not known, the latencies of the other side are collected; then what is above it is counted.
-fn slow_sample(reading: Reading, group: &Group, span: Span) -> Option<Sample> {
-    let evidence = reading.verdict.evidence.iter();
-    let known = evidence.filter(|e| e.metric == Metric::Slow.name()).find(|e| e.stratum == group.stratum);
-    let settled = |t: &Treated| Treated { done: later(t.done, SETTLE_SECONDS), ..t.clone() };
-    let group = Group { treated: group.treated.iter().map(settled).collect(), ..group.clone() };
-    if let Some(limit) = known.and_then(|e| e.slow_above_us) {
-        return Reader { reading, metric: Counted::Slow(limit) }.sample(&group, span);
-    }
-    let reader = Reader { reading, metric: Counted::Nothing };
-    let mut sample = reader.sample(&group, span)?;
-    sample.latency = reader.latencies(&group, span);
-    Some(sample)
+    groups.iter().flat_map(|group| Reader::new(reading, group, span).samples()).collect()
 }
 
 fn later(time: Timestamp, seconds: i64) -> Timestamp {
     time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(time)
 }
 
-/// What is counted of a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Counted {
-    /// Events of this metric.
-    Events(Metric),
-    /// Requests above so many microseconds.
-    Slow(u64),
-    /// Slow ones, but it is not known yet what is slow.
-    Nothing,
+/// What one window, or one second of callers' views, says of each metric.
+type Row = [Seen; Metric::ALL.len()];
+
+/// One side of a comparison.
+#[derive(Default)]
+struct Side {
+    rows: Vec<Row>,
+    seconds: u64,
+    windows: u64,
 }
 
-impl Counted {
-    fn metric(self) -> Metric {
-        match self {
-            Counted::Events(metric) => metric,
-            Counted::Slow(_) | Counted::Nothing => Metric::Slow,
-        }
-    }
-
-    fn of(self, window: &HealthWindow) -> Seen {
-        match self {
-            Counted::Events(metric) => count(metric, window),
-            Counted::Slow(limit) => slow::count(&window.inbound.latency, limit),
-            Counted::Nothing => Seen::default(),
-        }
+impl Side {
+    fn of(&self, metric: Metric) -> Vec<Seen> {
+        self.rows.iter().map(|row| row[metric as usize]).filter(|seen| *seen != Seen::default()).collect()
     }
 }
 
+/// Reads one group.
 struct Reader<'a> {
     reading: Reading<'a>,
-    metric: Counted,
+    group: &'a Group,
+    span: Span,
+    beside: Beside,
+    /// Requests above this (microseconds) are slow, once that is known.
+    slow_above: Option<u64>,
+    /// Latencies of the other side, until then.
+    latency: Vec<u64>,
 }
 
-impl Reader<'_> {
-    fn sample(&self, group: &Group, span: Span) -> Option<Sample> {
-        let treated: Vec<(String, Vec<Seen>)> =
-            group.treated.iter().map(|t| (t.name.clone(), self.seen(&t.name, span.after(t.done), true))).collect();
-        let control = self.control(group, span);
-        let begins = group.treated.iter().any(|t| span.holds(t.done));
-        if !begins && control.is_empty() && treated.iter().all(|(_, windows)| windows.is_empty()) {
-            return None;
+impl<'a> Reader<'a> {
+    fn new(reading: Reading<'a>, group: &'a Group, span: Span) -> Reader<'a> {
+        let of_group = |e: &&Evidence| e.metric == Metric::Slow.name() && e.stratum == group.stratum;
+        let slow_above = reading.verdict.evidence.iter().find(of_group).and_then(|e| e.slow_above_us);
+        let beside = if group.control.is_empty() && !group.beside.changed() { Beside::Past } else { group.beside };
+        Reader { reading, group, span, beside, slow_above, latency: Vec::new() }
+    }
+
+    fn samples(mut self) -> Vec<Sample> {
+        let treated: Vec<(String, Side)> = self
+            .group
+            .treated
+            .iter()
+            .map(|t| (t.name.clone(), self.side(&t.name, self.span.after(t.done), true, Some(t.done))))
+            .collect();
+        let control = self.control();
+        let baseline = self.baseline();
+        let begins = self.group.treated.iter().any(|t| self.span.holds(t.done));
+        if !begins && control.rows.is_empty() && treated.iter().all(|(_, side)| side.rows.is_empty()) {
+            return Vec::new();
         }
-        let replayed = group.control.is_empty();
-        let metric = self.metric.metric();
-        let least = if replayed { REPLAY_TOLERANCE } else { metric.least_tolerance() };
-        let compared_with = if replayed { "the same instances before the change" } else { "unchanged instances" };
-        Some(Sample {
+        Metric::ALL.into_iter().map(|metric| self.sample(metric, &treated, &control, &baseline)).collect()
+    }
+
+    fn sample(&self, metric: Metric, treated: &[(String, Side)], control: &Side, baseline: &Side) -> Sample {
+        let least = self.beside.least_tolerance().max(metric.least_tolerance());
+        let longest = treated.iter().map(|(_, side)| side).max_by_key(|side| side.seconds);
+        let seconds = longest.map_or(0, |side| side.seconds);
+        let sum =
+            |sum: Seen, seen: Seen| Seen { requests: sum.requests + seen.requests, events: sum.events + seen.events };
+        Sample {
             metric,
-            stratum: group.stratum.clone(),
-            treated,
-            control,
-            baseline: self.baseline(group, span),
-            latency: Vec::new(),
+            stratum: self.group.stratum.clone(),
+            treated: treated.iter().map(|(name, side)| (name.clone(), side.of(metric))).collect(),
+            control: control.of(metric),
+            baseline: baseline.of(metric).into_iter().fold(Seen::default(), sum),
+            latency: if metric == Metric::Slow { self.latency.clone() } else { Vec::new() },
+            seconds,
+            window_seconds: longest.map_or(1, |side| seconds / side.windows.max(1)).max(1),
             tolerance: self.reading.tolerance.max(least),
-            compared_with: compared_with.to_owned(),
-        })
-    }
-
-    fn control(&self, group: &Group, span: Span) -> Vec<Seen> {
-        if group.control.is_empty() {
-            group.treated.iter().flat_map(|t| self.seen(&t.name, self.replayed(t, span), false)).collect()
-        } else {
-            let controls = group.control.iter().take(MAX_CONTROLS);
-            controls.flat_map(|name| self.seen(name, span, false)).collect()
+            compared_with: self.beside.words().to_owned(),
+            paired: self.group.paired.clone(),
         }
     }
 
-    /// What those that came back within `span` showed before they changed. Each comes back once, so that each is read
+    fn control(&mut self) -> Side {
+        let mut control = Side::default();
+        if self.beside == Beside::Past {
+            for treated in &self.group.treated {
+                self.add(&mut control, &treated.name, self.replayed(treated), false, None);
+            }
+            return control;
+        }
+        for name in self.group.control.iter().take(MAX_CONTROLS) {
+            self.add(&mut control, name, self.span, self.beside.changed(), None);
+            self.add_latencies(name, self.span, self.beside.changed());
+        }
+        control
+    }
+
+    /// What those that came back within the span showed before they changed. Each comes back once, so that each is read
     /// once, and before the next restart.
-    fn baseline(&self, group: &Group, span: Span) -> Seen {
-        let replayed = group.control.is_empty();
-        let back = group.treated.iter().filter(|t| replayed && span.holds(t.done));
-        back.flat_map(|t| self.seen(&t.name, before(t), false)).fold(Seen::default(), |sum, seen| Seen {
-            requests: sum.requests + seen.requests,
-            events: sum.events + seen.events,
-        })
+    fn baseline(&mut self) -> Side {
+        let mut baseline = Side::default();
+        if self.beside != Beside::Past {
+            return baseline;
+        }
+        let (group, span) = (self.group, self.span);
+        let back = || group.treated.iter().filter(|t| span.holds(t.done));
+        back().for_each(|treated| self.add_latencies(&treated.name, before(treated), false));
+        let known = self.slow_above.or_else(|| slow::limit(&self.latency));
+        let slow_above = std::mem::replace(&mut self.slow_above, known);
+        back().for_each(|treated| self.add(&mut baseline, &treated.name, before(treated), false, None));
+        self.slow_above = slow_above;
+        baseline
     }
 
-    /// The seconds before the change that stand beside `span`: the last before it beside the first after it, and so on
+    /// The seconds before the change that stand beside the span: the last before it beside the first after it, and so on
     /// backwards.
-    fn replayed(&self, treated: &Treated, span: Span) -> Span {
-        span.after(treated.done).mirrored(treated.done, treated.started)
+    fn replayed(&self, treated: &Treated) -> Span {
+        self.span.after(treated.done).mirrored(treated.done, treated.started)
     }
 
-    fn seen(&self, name: &str, span: Span, treated: bool) -> Vec<Seen> {
-        if self.metric == Counted::Events(Metric::CallerErrors) {
-            let views = self.reading.telemetry.caller_views(name, just_before(span.from));
-            let in_span = views.iter().filter(|v| span.holds(v.received));
-            return in_span.map(|v| Seen { requests: v.requests, events: v.errors }).collect();
+    fn side(&self, name: &str, span: Span, changed: bool, done: Option<Timestamp>) -> Side {
+        let mut side = Side::default();
+        self.add(&mut side, name, span, changed, done);
+        side
+    }
+
+    fn add(&self, side: &mut Side, name: &str, span: Span, changed: bool, done: Option<Timestamp>) {
+        let settled = done.map_or(Timestamp::MIN, |done| later(done, SETTLE_SECONDS));
+        let slow_above = |w: &TimedWindow| self.slow_above.filter(|_| w.received >= settled);
+        self.visit(name, span, changed, |w| {
+            side.rows.push(row(&w.window, slow_above(w)));
+            side.windows += 1;
+            side.seconds += u64::from(w.window.duration_ms).div_ceil(1_000).max(1);
+        });
+        let views = self.reading.telemetry.caller_views(name, just_before(span.from));
+        for view in views.iter().filter(|v| span.holds(v.received)) {
+            let mut row = Row::default();
+            row[Metric::CallerErrors as usize] = Seen { requests: view.requests, events: view.errors };
+            side.rows.push(row);
         }
-        self.windows(name, span, treated).iter().map(|w| self.metric.of(&w.window)).collect()
     }
 
-    fn windows(&self, name: &str, span: Span, treated: bool) -> Vec<TimedWindow> {
-        let mut windows = self.reading.telemetry.windows(name, just_before(span.from));
-        let target = self.reading.target;
-        // Where the proxy stays what it is, the time alone tells before from after.
-        let fits = |w: &TimedWindow| target.is_empty() || (w.proxy_version == target) == treated;
-        windows.retain(|w| span.holds(w.received) && fits(w));
-        windows
-    }
-
-    /// Latencies of the side that treated instances are compared with.
-    fn latencies(&self, group: &Group, span: Span) -> Vec<u64> {
-        let mut sum = Vec::new();
-        let mut add = |name: &str, span| {
-            self.windows(name, span, false).iter().for_each(|w| slow::add(&mut sum, &w.window.inbound.latency));
-        };
-        if group.control.is_empty() {
-            let back = group.treated.iter().filter(|t| span.holds(t.done));
-            back.for_each(|t| add(&t.name, before(t)));
-        } else {
-            group.control.iter().take(MAX_CONTROLS).for_each(|name| add(name, span));
+    fn add_latencies(&mut self, name: &str, span: Span, changed: bool) {
+        if self.slow_above.is_none() {
+            let mut latency = std::mem::take(&mut self.latency);
+            self.visit(name, span, changed, |w| slow::add(&mut latency, &w.window.inbound.latency));
+            self.latency = latency;
         }
-        sum
     }
+
+    fn visit(&self, name: &str, span: Span, changed: bool, mut visit: impl FnMut(&TimedWindow)) {
+        let (telemetry, target) = (self.reading.telemetry, self.reading.target);
+        telemetry.visit_windows(name, just_before(span.from), |w| {
+            // Where the proxy stays what it is, the time alone tells before from after.
+            let fits = target.is_empty() || (w.proxy_version == target) == changed;
+            if fits && span.holds(w.received) {
+                visit(w);
+            }
+        });
+    }
+}
+
+fn row(window: &HealthWindow, slow_above: Option<u64>) -> Row {
+    let (inbound, outbound) = (&window.inbound, &window.outbound);
+    let mut row = Row::default();
+    row[Metric::Errors as usize] = Seen { requests: inbound.requests, events: inbound.errors };
+    row[Metric::CallErrors as usize] = Seen { requests: outbound.requests, events: outbound.errors };
+    row[Metric::Slow as usize] = slow_above.map_or(Seen::default(), |limit| slow::count(&inbound.latency, limit));
+    row[Metric::Faults as usize] =
+        Seen { requests: inbound.requests + outbound.requests, events: window.faults.values().sum() };
+    row
 }
 
 /// The seconds before its change that are an instance's baseline.
@@ -232,16 +300,6 @@ fn before(treated: &Treated) -> Span {
 /// The telemetry's bound is exclusive.
 fn just_before(time: Timestamp) -> Timestamp {
     time.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(time)
-}
-
-fn count(metric: Metric, window: &HealthWindow) -> Seen {
-    let (inbound, outbound) = (&window.inbound, &window.outbound);
-    match metric {
-        Metric::Errors | Metric::CallerErrors => Seen { requests: inbound.requests, events: inbound.errors },
-        Metric::CallErrors => Seen { requests: outbound.requests, events: outbound.errors },
-        Metric::Slow => Seen::default(),
-        Metric::Faults => Seen { requests: inbound.requests + outbound.requests, events: window.faults.values().sum() },
-    }
 }
 
 #[cfg(test)]
@@ -272,7 +330,7 @@ mod tests {
         let treated = vec![changed("new-1"), changed("new-2")];
         (0..100).for_each(|s| treated.iter().for_each(|t| report(&telemetry, &t.name, "a", s, 1)));
         let names = control.iter().map(|n| (*n).to_owned()).collect();
-        let groups = [Group { stratum: "all".into(), treated, control: names }];
+        let groups = [Group { stratum: "all".into(), treated, control: names, ..Group::default() }];
         let mut verdict = open_verdict();
         for second in 110..200 {
             groups[0].treated.iter().for_each(|t| report(&telemetry, &t.name, "b", second, treated_slow));

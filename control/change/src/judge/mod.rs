@@ -24,20 +24,25 @@
 //! requests and nothing beside them (telemetry was lost with the control plane, or the replay has come to its end), these
 //! requests are counted apart and compared, all together, with the baseline, or with what the control showed while there
 //! was one. That is a new test of all of them at each look, so each look spends a share of its own of alpha
-//! ([`LOOKS_SPEND`]). Where not even a baseline is known, events cannot be blamed, but they hold the batch.
+//! ([`LOOKS_SPEND`]). Where not even a baseline is known, events cannot be blamed, but many of them
+//! ([`UNKNOWN_SHARE`]) hold the batch.
 //!
 //! Everything the judge knows is in the [`Verdict`], which is stored: after a restart it goes on from there.
 
 pub mod beta;
+mod controls;
 pub mod evalue;
 mod gather;
 mod slow;
 mod spread;
 mod words;
 
+use std::collections::BTreeSet;
+
 use weir_model::change::{Evidence, Outcome, Point, Verdict};
 
-pub use gather::{Group, Reading, Treated, gather};
+pub use controls::Roster;
+pub use gather::{Beside, Group, Reading, Treated, gather};
 
 use evalue::Counts;
 
@@ -58,6 +63,8 @@ pub const SLOW_TOLERANCE: f64 = 0.5;
 pub const ALL_FAILED_REQUESTS: u64 = 20;
 /// Share of failed requests that counts as all of them.
 pub const ALL_FAILED_SHARE: f64 = 0.98;
+/// Share of events that holds a batch where nothing at all is known to compare with.
+pub const UNKNOWN_SHARE: f64 = 0.02;
 /// Points kept of how a comparison's evidence has grown.
 pub const COURSE_POINTS: usize = 40;
 /// Look number k at requests without a control must be this times k² as strong, so that the chances of a false alarm of
@@ -127,10 +134,16 @@ pub struct Sample {
     pub baseline: Seen,
     /// Latency histogram of the other side, while it is not known yet which requests are slow; else empty.
     pub latency: Vec<u64>,
+    /// Seconds of reports of the changed instance that reported most.
+    pub seconds: u64,
+    /// Length of a window in seconds.
+    pub window_seconds: u64,
     /// Tolerated relative increase.
     pub tolerance: f64,
     /// What control is, in words.
     pub compared_with: String,
+    /// The stratum of another comparison of the same instances: only what both show is harm.
+    pub paired: Option<String>,
 }
 
 impl Sample {
@@ -177,8 +190,7 @@ pub fn observe(verdict: &mut Verdict, samples: &[Sample]) {
 
 /// For how many seconds changed instances reported: as many as the one that reported most.
 pub fn watched_seconds(samples: &[Sample]) -> u64 {
-    let own = samples.iter().filter(|s| s.metric == Metric::Errors).flat_map(|s| &s.treated);
-    own.map(|(_, windows)| windows.len() as u64).max().unwrap_or(0)
+    samples.iter().map(|s| s.seconds).max().unwrap_or(0)
 }
 
 fn evidence_of(verdict: &mut Verdict, sample: &Sample) -> usize {
@@ -193,7 +205,7 @@ fn evidence_of(verdict: &mut Verdict, sample: &Sample) -> usize {
 fn add(evidence: &mut Evidence, sample: &Sample) {
     let peak = sample.control.iter().map(|seen| seen.events).max().unwrap_or(0);
     evidence.control_peak = evidence.control_peak.max(peak);
-    let cut = evidence.control_peak.max(CLUMP);
+    let cut = evidence.control_peak.max(CLUMP * sample.window_seconds);
     let windows = || sample.treated.iter().flat_map(|(_, windows)| windows);
     let treated_requests: u64 = windows().map(|w| w.requests).sum();
     let control_requests: u64 = sample.control.iter().map(|w| w.requests).sum();
@@ -203,8 +215,10 @@ fn add(evidence: &mut Evidence, sample: &Sample) {
     };
     evidence.treated_instances = evidence.treated_instances.max(sample.treated.len() as u32);
     evidence.compared_with.clone_from(&sample.compared_with);
+    evidence.paired.clone_from(&sample.paired);
     evidence.tolerance = sample.tolerance;
     learn_what_is_slow(evidence, &sample.latency);
+    spread::note_scatter(evidence, &sample.control);
     note_time(evidence, sample);
     evidence.treated_requests += treated_requests;
     evidence.treated_events += windows().map(|w| w.events).sum::<u64>();
@@ -266,6 +280,7 @@ fn add_uncompared(evidence: &mut Evidence, sample: &Sample, treated: Seen) {
     let share_spent = ((1.0 - BASELINE_SHARE) / BASELINE_SHARE).ln();
     let spent = share_spent + LOOKS_SPEND.ln() + 2.0 * f64::from(evidence.uncompared_looks).ln();
     evidence.uncompared_log_e = if log_e.is_finite() { log_e - spent } else { 0.0 };
+    spread::count_again_uncompared(evidence, treated, known, tolerance);
 }
 
 /// What requests without a control are compared with: the baseline, or what the control showed while there was one,
@@ -276,13 +291,13 @@ fn reference(evidence: &Evidence) -> Seen {
     if baseline.requests > control.requests { baseline } else { control }
 }
 
-/// How much speaks for harm, beside a control or against the baseline.
+/// How much speaks for harm, beside a control or against the baseline; less where events come in clumps.
 fn strength(evidence: &Evidence) -> f64 {
-    evidence.log_e.max(evidence.uncompared_log_e)
+    evidence.log_e.max(evidence.uncompared_log_e) / spread::clumpiness(evidence)
 }
 
 fn note_time(evidence: &mut Evidence, sample: &Sample) {
-    let seconds = sample.treated.iter().map(|(_, windows)| windows.len() as u64).max().unwrap_or(0);
+    let seconds = sample.seconds;
     let events = sample.treated.iter().flat_map(|(_, windows)| windows).any(|w| w.events > 0);
     evidence.quiet_seconds = if events { 0 } else { evidence.quiet_seconds + seconds };
     evidence.seconds += seconds;
@@ -312,6 +327,8 @@ fn comparisons_made(strata: usize) -> f64 {
 
 /// Answers: sets the verdict's outcome and reason from its evidence.
 pub fn decide(verdict: &mut Verdict, question: &Question) {
+    let seen: BTreeSet<&str> = verdict.evidence.iter().map(|e| e.stratum.as_str()).collect();
+    let question = &Question { strata: question.strata.max(seen.len()), ..question.clone() };
     verdict.threshold = threshold(question.alpha, question.batch, question.strata);
     verdict.excluded = verdict.evidence.iter().filter(|e| !compared(e)).map(words::excluded).collect();
     (verdict.outcome, verdict.reason) = answer(verdict, question);
@@ -350,23 +367,32 @@ fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
 /// The strongest reason not to let the batch pass yet.
 fn doubt<'e>(all: &'e [Evidence], question: &Question) -> Option<&'e Evidence> {
     let suspicion = suspicion(question.alpha, question.batch, question.strata);
-    let suspicious = |e: &Evidence| strength(e) >= suspicion || (!compared(e) && e.treated_events > 0);
+    let too_many = |e: &Evidence| e.treated_events as f64 > e.treated_requests as f64 * UNKNOWN_SHARE;
+    let suspicious = |e: &Evidence| strength(e) >= suspicion || (!compared(e) && too_many(e));
     let quiet = question.bake_seconds.max(QUIET_SECONDS);
     let doubtful = all.iter().filter(|e| suspicious(e) && e.quiet_seconds < quiet);
     doubtful.max_by(|a, b| strength(a).total_cmp(&strength(b)))
 }
 
 /// Each stratum's evidence, and where there are several strata, that of all of them together: independent E-values
-/// multiply to an E-value.
+/// multiply to an E-value. Of a pair, the weaker one.
 fn comparisons(verdict: &Verdict) -> Vec<Evidence> {
-    let mut all = verdict.evidence.clone();
+    let alone: Vec<&Evidence> = verdict.evidence.iter().filter(|e| !is_outdone(verdict, e)).collect();
+    let mut all: Vec<Evidence> = alone.iter().map(|e| (*e).clone()).collect();
     for metric in Metric::ALL {
-        let of_metric: Vec<&Evidence> = verdict.evidence.iter().filter(|e| e.metric == metric.name()).collect();
-        if of_metric.len() > 1 {
+        let of_metric: Vec<&Evidence> = alone.iter().copied().filter(|e| e.metric == metric.name()).collect();
+        if of_metric.len() > 1 && spread::over_strata(&of_metric) {
             all.push(pooled(metric, &of_metric));
         }
     }
     all
+}
+
+/// The other of its pair shows less.
+fn is_outdone(verdict: &Verdict, evidence: &Evidence) -> bool {
+    let Some(paired) = &evidence.paired else { return false };
+    let other = verdict.evidence.iter().find(|e| e.metric == evidence.metric && e.stratum == *paired);
+    other.is_some_and(|other| (strength(other), &other.stratum) < (strength(evidence), &evidence.stratum))
 }
 
 fn pooled(metric: Metric, parts: &[&Evidence]) -> Evidence {
@@ -378,10 +404,10 @@ fn pooled(metric: Metric, parts: &[&Evidence]) -> Evidence {
         treated_events: sum(|e| e.treated_events),
         control_requests: sum(|e| e.control_requests),
         control_events: sum(|e| e.control_events),
-        log_e: parts.iter().map(|e| e.log_e).sum(),
+        log_e: parts.iter().map(|e| e.log_e / spread::clumpiness(e)).sum(),
         uncompared_requests: sum(|e| e.uncompared_requests),
         uncompared_events: sum(|e| e.uncompared_events),
-        uncompared_log_e: parts.iter().map(|e| e.uncompared_log_e).sum(),
+        uncompared_log_e: parts.iter().map(|e| e.uncompared_log_e / spread::clumpiness(e)).sum(),
         baseline_requests: sum(|e| e.baseline_requests),
         baseline_events: sum(|e| e.baseline_events),
         treated_instances: parts.iter().map(|e| e.treated_instances).sum(),
@@ -397,9 +423,19 @@ fn pooled(metric: Metric, parts: &[&Evidence]) -> Evidence {
 /// Harm is the version's, not one host's or one moment's.
 fn of_the_version(evidence: &Evidence) -> bool {
     let windows: u32 = evidence.harmed.values().map(|h| h.windows).sum();
-    // Without a control beside them, what was known before is all there is.
-    let alone = evidence.treated_instances == 1 && (spread::confirmed(evidence) || evidence.log_e < strength(evidence));
-    windows >= HARMED_WINDOWS && (alone || spread::spread(evidence, reference(evidence), evidence.tolerance))
+    let over_strata = evidence.compared_with.is_empty();
+    if over_strata {
+        return windows >= HARMED_WINDOWS;
+    }
+    if evidence.treated_instances == 1 || replayed(evidence) {
+        return windows >= HARMED_WINDOWS && spread::confirmed(evidence);
+    }
+    windows >= HARMED_WINDOWS && spread::spread(evidence, reference(evidence), evidence.tolerance)
+}
+
+/// It rests on the instances' own past only, so an outage of the app's looks like harm while it lasts.
+fn replayed(evidence: &Evidence) -> bool {
+    evidence.compared_with == Beside::Past.words()
 }
 
 /// Nearly every request fails, and not beside them (as far as that is known).

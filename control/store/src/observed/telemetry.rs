@@ -85,6 +85,13 @@ impl Telemetry {
         after(&found.windows, |window| window.received > since)
     }
 
+    /// Shows windows of `instance` that arrived after `since`, newest first, without copying them.
+    pub fn visit_windows(&self, instance: &str, since: Timestamp, visit: impl FnMut(&TimedWindow)) {
+        if let Some(found) = self.lock().get(instance) {
+            found.windows.iter().rev().take_while(|window| window.received > since).for_each(visit);
+        }
+    }
+
     /// What callers saw of `instance` after `since`, oldest first.
     pub fn caller_views(&self, instance: &str, since: Timestamp) -> Vec<CallerView> {
         let series = self.lock();
