@@ -47,8 +47,8 @@ fn twice_the_errors_are_found_on_a_small_share() {
 }
 
 #[test]
-fn own_windows_take_less_than_half_of_the_time_of_midnights() {
+fn own_windows_take_less_time_than_midnights() {
     let found = large::windows(3_000, 1).unwrap();
     assert_eq!((found.own_windows.findings, found.midnight_only.findings), (0, 0));
-    assert!(found.own_windows.hours < 0.5 * found.midnight_only.hours, "{}", found.words());
+    assert!(found.own_windows.hours < 0.75 * found.midnight_only.hours, "{}", found.words());
 }
