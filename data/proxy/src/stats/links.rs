@@ -39,13 +39,22 @@ pub(crate) struct Links(Mutex<HashMap<LinkKey, Arc<LinkCounts>>>);
 
 impl Links {
     /// The counters with this key, made on first use.
-    pub(crate) fn at(&self, mut key: LinkKey) -> Arc<LinkCounts> {
+    pub(crate) fn at(&self, key: LinkKey) -> Arc<LinkCounts> {
+        self.entry(key).1
+    }
+
+    /// Also the identity, shared by all connections that have it; one that is beyond the bound is kept as it is.
+    fn entry(&self, key: LinkKey) -> (Arc<str>, Arc<LinkCounts>) {
         let mut links = self.lock();
-        if links.len() >= MAX_LINKS && !links.contains_key(&key) {
-            key.identity = "other".into();
-            key.cluster = "".into();
+        if let Some((known, counts)) = links.get_key_value(&key) {
+            return (known.identity.clone(), counts.clone());
         }
-        links.entry(key).or_default().clone()
+        let identity = key.identity.clone();
+        let bounded = match links.len() >= MAX_LINKS {
+            true => LinkKey { identity: "other".into(), cluster: "".into(), ..key },
+            false => key,
+        };
+        (identity, links.entry(bounded).or_default().clone())
     }
 
     pub(crate) fn all(&self) -> Vec<(LinkKey, Arc<LinkCounts>)> {
@@ -90,8 +99,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn open(links: &Links, key: LinkKey, is_tls: bool) -> Self {
-        let identity = key.identity.clone();
-        let counts = links.at(key);
+        let (identity, counts) = links.entry(key);
         if is_tls {
             counts.handshakes.inc();
         }

@@ -147,9 +147,12 @@ fn gauges(out: &mut String, workers: &[Arc<WorkerStats>], drill: bool) {
     }
 }
 
+/// Name of a direction, and its counters.
+type Side = (&'static str, fn(&WorkerStats) -> &HandshakeFailures);
+
 fn handshakes(out: &mut String, workers: &[Arc<WorkerStats>]) {
     head(out, "weir_tls_handshake_failures_total", "counter", "TLS handshakes that failed, by reason.");
-    let sides: [(&str, fn(&WorkerStats) -> &HandshakeFailures); 2] =
+    let sides: [Side; 2] =
         [("inbound", |stats| &stats.inbound_handshakes), ("outbound", |stats| &stats.outbound_handshakes)];
     for (side, failures) in sides {
         for &reason in HandshakeFailure::ALL {
