@@ -14,6 +14,7 @@ mod envoy_speaks_tls;
 mod fixed;
 mod grpc_client_runs_from_weir;
 mod house;
+mod interception;
 mod joined;
 mod mesh;
 mod proxy_beside_peers;
