@@ -217,7 +217,8 @@ impl Chance {
 }
 
 fn change(name: &str, target: &str) -> Value {
-    let rung = |percent: u32| json!({"percent": percent, "bakeSeconds": 3, "minRequests": 10});
+    // The drill fails three requests in ten: of so many, the judge is sure to see too many fail.
+    let rung = |percent: u32| json!({"percent": percent, "bakeSeconds": 5, "minRequests": 60});
     resource(
         "Change",
         name,

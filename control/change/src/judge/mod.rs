@@ -50,8 +50,11 @@ use evalue::Counts;
 pub const CLUMP: u64 = 10;
 /// Windows with events on changed instances that harm must show in.
 pub const HARMED_WINDOWS: u32 = 3;
-/// Chance that a harmless batch is held for suspicion, which costs it time and nothing else.
-pub const HELD_BY_CHANCE: f64 = 0.1;
+/// Chance, at most, that a harmless batch is held for suspicion, which costs it time and nothing else: as more is seen,
+/// chance wears off and harm does not. The bound is loose, since comparisons tell much the same.
+pub const HELD_BY_CHANCE: f64 = 0.5;
+/// Chance, at most, that a harmless comparison is put to a second test.
+pub const ASKED_AGAIN_BY_CHANCE: f64 = 0.1;
 /// A comparison without events for so long (or the bake, if that is longer) is suspicious no more, in seconds.
 pub const QUIET_SECONDS: u64 = 10;
 /// Tolerated relative increase, at least, where an instance is compared with the past.
@@ -316,8 +319,13 @@ pub fn threshold(alpha: f64, batch: u32, strata: usize) -> f64 {
 }
 
 /// What a comparison's `log_e` must stay below for the batch to pass; never above the threshold.
-pub fn suspicion(alpha: f64, batch: u32, strata: usize) -> f64 {
+pub fn held_from(alpha: f64, batch: u32, strata: usize) -> f64 {
     (comparisons_made(strata) / HELD_BY_CHANCE).ln().min(threshold(alpha, batch, strata))
+}
+
+/// From this `log_e` on it is asked whether harm is the version's or one host's; never above the threshold.
+pub fn suspicion(alpha: f64, batch: u32, strata: usize) -> f64 {
+    (comparisons_made(strata) / ASKED_AGAIN_BY_CHANCE).ln().min(threshold(alpha, batch, strata))
 }
 
 fn comparisons_made(strata: usize) -> f64 {
@@ -366,9 +374,9 @@ fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
 
 /// The strongest reason not to let the batch pass yet.
 fn doubt<'e>(all: &'e [Evidence], question: &Question) -> Option<&'e Evidence> {
-    let suspicion = suspicion(question.alpha, question.batch, question.strata);
+    let held = held_from(question.alpha, question.batch, question.strata);
     let too_many = |e: &Evidence| e.treated_events as f64 > e.treated_requests as f64 * UNKNOWN_SHARE;
-    let suspicious = |e: &Evidence| strength(e) >= suspicion || (!compared(e) && too_many(e));
+    let suspicious = |e: &Evidence| strength(e) >= held || (!compared(e) && too_many(e));
     let quiet = question.bake_seconds.max(QUIET_SECONDS);
     let doubtful = all.iter().filter(|e| suspicious(e) && e.quiet_seconds < quiet);
     doubtful.max_by(|a, b| strength(a).total_cmp(&strength(b)))
