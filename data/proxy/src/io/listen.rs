@@ -56,14 +56,14 @@ impl Listener {
 
     pub(crate) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (stream, peer) = self.0.accept().await?;
-        Ok((Stream::new(stream), peer))
+        Ok((Stream::new(stream, peer), peer))
     }
 
     /// A connection that is waiting already, if there is one.
     pub(crate) fn accept_waiting(&self) -> Option<(Stream, SocketAddr)> {
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         match self.0.poll_accept(&mut cx) {
-            std::task::Poll::Ready(Ok((stream, peer))) => Some((Stream::new(stream), peer)),
+            std::task::Poll::Ready(Ok((stream, peer))) => Some((Stream::new(stream, peer), peer)),
             _ => None,
         }
     }

@@ -34,8 +34,10 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Resul
     match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
         Ok(connected) => {
             let stream = connected?;
-            notice_silence(&stream);
-            Ok(Stream::new(stream))
+            if !address.ip().is_loopback() {
+                notice_silence(&stream);
+            }
+            Ok(Stream::new(stream, address))
         }
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
@@ -50,10 +52,20 @@ fn notice_silence(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(VANISHED));
 }
 
+/// Between two programs of one host there is no congestion to control. Where BBR is the default it would pace what is
+/// sent by timers all the same; Reno, which every kernel has, only counts (`TCP_CONGESTION`, see `tcp(7)`).
+fn send_unpaced(stream: &TcpStream) {
+    // As below.
+    let _ = SockRef::from(stream).set_tcp_congestion(b"reno");
+}
+
 impl Stream {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> Self {
         // A socket that does not take the option still works, only slower.
         let _ = stream.set_nodelay(true);
+        if peer.ip().is_loopback() {
+            send_unpaced(&stream);
+        }
         Stream { socket: stream, tls: None }
     }
 
