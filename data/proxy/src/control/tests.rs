@@ -128,6 +128,42 @@ async fn it_checks_itself_then_serves_then_registers() {
     assert_eq!(requests, 1);
 }
 
+/// As a later version might send it: with fields that this one does not know, a number and a message.
+fn newer(mut resource: Any) -> Any {
+    resource.value.extend([0xf8, 0xf0, 0x04, 0x01]);
+    resource.value.extend([0xf2, 0xf0, 0x04, 0x03, b'n', b'e', b'w']);
+    resource
+}
+
+/// The control plane is upgraded before the proxies are, so each proxy is started by a later version sometime.
+#[tokio::test]
+async fn it_starts_on_what_a_newer_control_plane_sends() {
+    let mut running = Running::start(Options::default()).await;
+    let (target, mut peer) = (application("first").await, running.control.delta().await);
+    let unknown = Any { type_url: "type.googleapis.com/weir.dev.v2.Newer".into(), value: vec![8, 1] };
+    let mut http = manager("r");
+    let filter = HttpFilter { name: "weir.newer".into(), is_optional: true, ..Default::default() };
+    http.http_filters.insert(0, HttpFilter { config_type: Some(ConfigType::TypedConfig(unknown)), ..filter });
+    let endpoints = assignment("a", &[(&target.ip().to_string(), target.port())]);
+    let resources = [
+        ("c1", pack_any(eds_cluster("a"))),
+        ("e1", pack_any(endpoints)),
+        ("l1", pack_any(listener_with("l", 0, newer(pack_any(http))))),
+        ("r1", pack_any(routes("r", "a"))),
+    ];
+    for (nonce, resource) in resources {
+        peer.tell(nonce, &[newer(resource)], &[]).await;
+    }
+    for nonce in ["c1", "e1", "l1", "r1"] {
+        assert!(peer.answer_to(nonce).await.error_detail.is_none(), "{nonce}");
+    }
+    let mut control = running.control.control().await;
+    control.hello().await;
+    control.send(Command { command: None }).await;
+    control.welcome().await;
+    assert_eq!(get(running.address()).await, "first");
+}
+
 #[tokio::test]
 async fn an_acknowledged_endpoint_change_is_in_force() {
     let mut running = Running::start(Options::default()).await;
