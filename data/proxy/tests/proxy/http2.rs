@@ -253,7 +253,7 @@ async fn a_caller_that_never_reads_is_reset_and_holds_no_upstream() {
         let _ = peer.stream.write_all(&vec![7; 10_000_000]).await;
     })
     .await;
-    let running = Setup::new().listener("limits: {idleTimeoutMs: 100}").start(&[upstream.address]).await;
+    let running = Setup::new().listener("limits: {idleTimeoutMs: 1000}").start(&[upstream.address]).await;
     let caller = Caller::connect(running.address).await;
     let (response, _) = caller.send.clone().ready().await.unwrap().send_request(request("GET", "/"), true).unwrap();
     let mut body = soon(response).await.unwrap().into_body();

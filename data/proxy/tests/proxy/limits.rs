@@ -106,7 +106,7 @@ async fn an_upstream_must_answer_in_time() {
 #[tokio::test]
 async fn the_timeout_holds_over_all_attempts() {
     let upstream = silent().await;
-    let retry = "timeoutMs: 100, retry: {attempts: 10, on: [Reset], perTryTimeoutMs: 30, budgetPercent: 100}";
+    let retry = "timeoutMs: 1000, retry: {attempts: 10, on: [Reset], perTryTimeoutMs: 300, budgetPercent: 100}";
     let running = Setup::new().forward(retry).start(&[upstream.address]).await;
     assert_eq!(running.connect().await.ask(GET).await.status(), 504);
     let connects = (1..=4).map(|count| format!("weir_upstream_connects_total{{cluster=\"up\"}} {count}"));
