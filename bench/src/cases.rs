@@ -52,6 +52,8 @@ pub enum Case {
     Routes(usize),
     /// As `H1Small`, with so many endpoints in turn.
     Endpoints(usize),
+    /// As `Latency`, while 10,000 endpoints are sent anew each second.
+    EdsUpdate,
 }
 
 /// What idle connections speak.
@@ -67,7 +69,7 @@ pub enum Idle {
 
 impl Case {
     /// All, in the order of the report, as written there and on the command line.
-    pub const ALL: [(Case, &str); 20] = [
+    pub const ALL: [(Case, &str); 21] = [
         (Case::H1Small, "h1-small"),
         (Case::H1Large, "h1-10k"),
         (Case::H1Huge, "h1-1m"),
@@ -88,6 +90,7 @@ impl Case {
         (Case::Endpoints(10), "endpoints-10"),
         (Case::Endpoints(1_000), "endpoints-1000"),
         (Case::Endpoints(10_000), "endpoints-10000"),
+        (Case::EdsUpdate, "eds-update"),
     ];
 
     /// As written in reports and on the command line.
@@ -122,6 +125,7 @@ impl Case {
     pub fn endpoints(self) -> usize {
         match self {
             Case::Endpoints(endpoints) => endpoints,
+            Case::EdsUpdate => 10_000,
             _ => 1,
         }
     }
@@ -133,9 +137,11 @@ impl Case {
 
     /// Whether the target can do it. nginx (as Debian's nginx-light has it) speaks HTTP/1.1 to upstreams only; how cost
     /// grows with routes and endpoints is asked of Weir alone, and no peer routes Bolt or Dubbo by service and method here.
+    /// nginx and HAProxy (of Debian) do not speak xDS.
     pub fn is_for(self, target: Target) -> bool {
         match self {
             Case::Routes(_) | Case::Endpoints(_) | Case::Rpc(_) => target == Target::Weir,
+            Case::EdsUpdate => matches!(target, Target::Envoy | Target::Weir),
             _ => target != Target::Nginx || !self.is_h2_upstream(),
         }
     }

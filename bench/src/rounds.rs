@@ -107,17 +107,18 @@ impl Bench {
         let running = Running::start(&self.programs, target, case, upstreams)?;
         let address = running.address(case);
         Ok(match case {
-            Case::Latency => Sample { added: Some(self.added(address, upstreams)?), ..Sample::default() },
+            Case::Latency => Sample { added: Some(self.added(address, upstreams.h1)?), ..Sample::default() },
+            Case::EdsUpdate => Sample { added: Some(self.added(address, upstreams.many(1)[0])?), ..Sample::default() },
             Case::Idle(kind) => Sample { idle: Some(idle(kind, &running, address, upstreams)?), ..Sample::default() },
             _ => Sample { cost: Some(self.cost(case, &running, address, upstreams)?), ..Sample::default() },
         })
     }
 
     /// Direct first, then through the target, within seconds of each other.
-    fn added(&self, address: SocketAddr, upstreams: &Upstreams) -> Result<Percentiles, String> {
+    fn added(&self, address: SocketAddr, direct: SocketAddr) -> Result<Percentiles, String> {
         let warm_up = self.seconds.div_ceil(4);
-        latency::measure(upstreams.h1, warm_up)?;
-        let direct = latency::measure(upstreams.h1, self.seconds)?;
+        latency::measure(direct, warm_up)?;
+        let direct = latency::measure(direct, self.seconds)?;
         latency::measure(address, warm_up)?;
         Ok(latency::measure(address, self.seconds)?.added_to(direct))
     }

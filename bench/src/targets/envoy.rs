@@ -20,8 +20,32 @@ pub fn prepare(plan: &Plan<'_>, folder: &Path) -> io::Result<Vec<String>> {
     encrypted["filter_chains"][0]["transport_socket"] = tls(plan);
     let plain = [("h1", plan.h1), ("h2", plan.h2)].map(|(name, at)| listener(name, at, plan.decoys));
     let listeners: Vec<_> = plain.into_iter().chain([encrypted]).collect();
-    let clusters = ["app", "decoy"].map(|name| cluster(name, plan));
+    let clusters = ["app", "decoy"].map(|name| cluster(name, plan.upstream(), plan.h2_upstream));
     let bootstrap = json!({ "static_resources": { "listeners": listeners, "clusters": clusters } });
+    write(&bootstrap, folder)
+}
+
+/// The same where everything comes from a control plane at `http://HOST:PORT`.
+pub fn follow(control: &str, folder: &Path) -> io::Result<Vec<String>> {
+    let at: SocketAddr = control.trim_start_matches("http://").parse().map_err(io::Error::other)?;
+    let ads = json!({ "resource_api_version": "V3", "ads": {} });
+    let bootstrap = json!({
+        "node": { "id": "bench", "cluster": "bench" },
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "control" } }]
+            },
+            "lds_config": ads,
+            "cds_config": ads
+        },
+        "static_resources": { "clusters": [cluster("control", at, true)] }
+    });
+    write(&bootstrap, folder)
+}
+
+fn write(bootstrap: &Value, folder: &Path) -> io::Result<Vec<String>> {
     let file = folder.join("envoy.json");
     fs::write(&file, bootstrap.to_string())?;
     let file = file.to_string_lossy();
@@ -63,15 +87,15 @@ fn tls(plan: &Plan<'_>) -> Value {
     json!({ "name": "envoy.transport_sockets.tls", "typed_config": context })
 }
 
-fn cluster(name: &str, plan: &Plan<'_>) -> Value {
-    let endpoint = json!({ "endpoint": { "address": address(plan.upstream()) } });
+fn cluster(name: &str, at: SocketAddr, is_h2: bool) -> Value {
+    let endpoint = json!({ "endpoint": { "address": address(at) } });
     let mut cluster = json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] }
     });
-    if plan.h2_upstream {
+    if is_h2 {
         cluster["typed_extension_protocol_options"] = json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             "explicit_http_config": { "http2_protocol_options": {} }

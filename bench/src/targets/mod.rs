@@ -9,6 +9,7 @@ mod haproxy;
 mod nginx;
 mod upstream;
 mod weir;
+mod xds;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -146,7 +147,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     fn new(case: Case, upstreams: &Upstreams) -> Plan<'_> {
         let endpoints = match (case, case.is_h2_upstream()) {
-            (Case::Endpoints(count), _) => upstreams.many(count),
+            (Case::Endpoints(_) | Case::EdsUpdate, _) => upstreams.many(case.endpoints()),
             (Case::Rpc(protocol), _) => vec![upstreams.rpc(protocol)],
             (_, true) => vec![upstreams.h2],
             (_, false) => vec![upstreams.h1],
@@ -171,6 +172,8 @@ impl Plan<'_> {
 
 /// A started target.
 pub struct Running {
+    /// Goes before the process, which it would miss.
+    _source: Option<xds::Source>,
     process: Process,
     h1: SocketAddr,
     h2: SocketAddr,
@@ -186,11 +189,14 @@ impl Running {
     pub fn start(programs: &Programs, target: Target, case: Case, upstreams: &Upstreams) -> Result<Running, String> {
         let folder = TempDir::new().map_err(|error| format!("temporary folder: {error}"))?;
         let plan = Plan::new(case, upstreams);
-        let arguments = match target {
-            Target::Nginx => nginx::prepare(&plan, folder.path()),
-            Target::Haproxy => haproxy::prepare(&plan, folder.path()),
-            Target::Envoy => envoy::prepare(&plan, folder.path()),
-            Target::Weir => weir::prepare(&plan, folder.path()),
+        let source = (case == Case::EdsUpdate).then(|| xds::Source::start(&plan));
+        let arguments = match (target, &source) {
+            (Target::Envoy, Some(source)) => envoy::follow(&source.address, folder.path()),
+            (Target::Weir, Some(source)) => Ok(weir::follow(&source.address)),
+            (Target::Nginx, _) => nginx::prepare(&plan, folder.path()),
+            (Target::Haproxy, _) => haproxy::prepare(&plan, folder.path()),
+            (Target::Envoy, None) => envoy::prepare(&plan, folder.path()),
+            (Target::Weir, None) => weir::prepare(&plan, folder.path()),
         }
         .map_err(|error| format!("configuration: {error}"))?;
         let mut process = pinned(TARGET_CORE, target.name(), programs.of(target), &arguments);
@@ -198,7 +204,7 @@ impl Running {
             Some(_) => upstream::wait_tcp(&[plan.h1])?,
             None => drop(process.wait_http(plan.h1, Case::H1Small.path())),
         }
-        Ok(Running { process, h1: plan.h1, h2: plan.h2, tls: plan.tls, _folder: folder })
+        Ok(Running { _source: source, process, h1: plan.h1, h2: plan.h2, tls: plan.tls, _folder: folder })
     }
 
     /// Its processes: nginx has a master and a worker.

@@ -41,6 +41,12 @@ pub fn prepare(plan: &Plan<'_>, folder: &Path) -> io::Result<Vec<String>> {
     Ok(arguments.map(str::to_owned).to_vec())
 }
 
+/// Its arguments where everything comes from a control plane.
+pub fn follow(control: &str) -> Vec<String> {
+    let arguments = ["--control", control, "--instance", "bench", "--app", "bench", "--workers", "1"];
+    arguments.map(str::to_owned).to_vec()
+}
+
 /// Name of the secret with the certificate.
 const SECRET: &str = "server";
 

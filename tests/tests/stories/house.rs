@@ -51,7 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-demo", &["weir-model"]),
     ("weir-testkit", &["weir-model"]),
     ("weir-tests", &["weir-testkit", "weir-model"]),
-    ("weir-bench", &["weir-config", "weir-testkit"]),
+    ("weir-bench", &["weir-client", "weir-config", "weir-testkit"]),
     ("weir-sim", &["weir-change", "weir-store", "weir-model"]),
     ("xtask", &[]),
 ];
