@@ -38,6 +38,7 @@ pub(super) fn cluster(proto: Proto) -> Result<Arc<ClusterResource>> {
         protocol: protocol(&proto, options.as_ref())?,
         balance: balance(&proto)?,
         endpoints,
+        original_destination: false,
         connect_timeout_ms: connect_timeout.unwrap_or(CONNECT_TIMEOUT_MS).clamp(1, 600_000),
         limits: limits(&proto, options.as_ref())?,
         tls,
