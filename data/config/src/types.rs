@@ -71,6 +71,15 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
 }
 
+impl Listener {
+    /// Names of the clusters that get bytes as they are.
+    pub fn passes_to(&self) -> impl Iterator<Item = &str> {
+        let is_tcp = self.protocol == ListenerProtocol::Tcp && !self.routes.is_empty();
+        let rest = is_tcp.then_some(self.routes.as_str()).or(self.tcp_cluster.as_deref());
+        self.server_names.iter().map(|names| names.cluster.as_str()).chain(rest)
+    }
+}
+
 /// Names of TLS servers, and where connections that ask for them go (Server Name Indication, RFC 6066 section 3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -58,9 +58,7 @@ fn clusters_of<'a>(listener: &'a Listener, tables: &HashMap<&str, &'a RouteTable
         RouteAction::Redirect(_) | RouteAction::Respond(_) => None,
     });
     let by_route = forwards.flat_map(|forward| forward.clusters.iter().map(|target| target.cluster.as_str()));
-    let of_bytes = listener.server_names.iter().map(|names| names.cluster.as_str());
-    let rest = listener.tcp_cluster.as_deref().or(Some(listener.routes.as_str()));
-    by_route.chain(of_bytes).chain(rest).collect()
+    by_route.chain(listener.passes_to()).collect()
 }
 
 #[cfg(test)]
