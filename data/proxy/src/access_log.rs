@@ -28,6 +28,8 @@ pub(crate) enum Batch {
     Lines(Vec<u8>),
     /// Tell when all before is written.
     Flush(oneshot::Sender<()>),
+    /// What comes after goes to a file that is opened anew: the one there was has been moved away. Tell what came of it.
+    Reopen(oneshot::Sender<io::Result<()>>),
 }
 
 /// Starts the writer.
@@ -35,16 +37,20 @@ pub(crate) enum Batch {
 /// # Errors
 /// If the file cannot be opened or the thread cannot be started.
 pub(crate) fn start(target: &AccessLog) -> io::Result<SyncSender<Batch>> {
-    let out: Box<dyn Write + Send> = match target {
-        AccessLog::Stdout => Box::new(io::stdout()),
-        AccessLog::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
-    };
+    let (out, target) = (open(target)?, target.clone());
     let (sender, receiver) = sync_channel(MAX_BATCHES);
-    std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(out, &receiver))?;
+    std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(out, &target, &receiver))?;
     Ok(sender)
 }
 
-fn write_all(mut out: Box<dyn Write + Send>, batches: &Receiver<Batch>) {
+fn open(target: &AccessLog) -> io::Result<Box<dyn Write + Send>> {
+    Ok(match target {
+        AccessLog::Stdout => Box::new(io::stdout()),
+        AccessLog::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+    })
+}
+
+fn write_all(mut out: Box<dyn Write + Send>, target: &AccessLog, batches: &Receiver<Batch>) {
     for batch in batches {
         match batch {
             Batch::Lines(lines) => {
@@ -54,6 +60,8 @@ fn write_all(mut out: Box<dyn Write + Send>, batches: &Receiver<Batch>) {
             }
             // Nobody listens if the time for it was over.
             Batch::Flush(done) => drop(done.send(())),
+            // Likewise. A file that can't be opened leaves the one before.
+            Batch::Reopen(done) => drop(done.send(open(target).map(|opened| out = opened))),
         }
     }
 }
@@ -61,13 +69,26 @@ fn write_all(mut out: Box<dyn Write + Send>, batches: &Receiver<Batch>) {
 /// Resolves when all that the writer was given is written.
 pub(crate) async fn flush(writer: &SyncSender<Batch>) {
     let (done, written) = oneshot::channel();
-    let mut marker = Batch::Flush(done);
-    while let Err(TrySendError::Full(unsent)) = writer.try_send(marker) {
-        marker = unsent;
-        tokio::time::sleep(TRY_AGAIN).await;
-    }
+    hand_over(writer, Batch::Flush(done)).await;
     // A writer that has gone writes nothing more.
     let _ = written.await;
+}
+
+/// Opens the file anew, after what the writer was given before is written.
+///
+/// # Errors
+/// If it can't be opened; lines go on to the one before.
+pub(crate) async fn reopen(writer: &SyncSender<Batch>) -> io::Result<()> {
+    let (done, opened) = oneshot::channel();
+    hand_over(writer, Batch::Reopen(done)).await;
+    opened.await.unwrap_or(Ok(()))
+}
+
+async fn hand_over(writer: &SyncSender<Batch>, mut batch: Batch) {
+    while let Err(TrySendError::Full(unsent)) = writer.try_send(batch) {
+        batch = unsent;
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
 }
 
 /// Lines of one worker that were not handed over yet.
@@ -115,7 +136,7 @@ pub(crate) struct Line<'a> {
     /// Who the caller is by its certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<&'a str>,
-    /// Of RPC protocols: `host` is the service then, `method` the method. Of TCP: `host` is the server that TLS asks for.
+    /// Of RPC protocols: `host` is the service then, `method` the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<&'a str>,
     pub(crate) method: &'a str,
@@ -131,12 +152,6 @@ pub(crate) struct Line<'a> {
     pub(crate) cluster: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) endpoint: Option<std::net::SocketAddr>,
-    /// From the caller; of TCP, as the next.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bytes_received: Option<u64>,
-    /// To the caller.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bytes_sent: Option<u64>,
     /// Why the proxy itself answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<&'a str>,
@@ -168,8 +183,6 @@ mod tests {
             route: "r",
             cluster: "c",
             endpoint: None,
-            bytes_received: None,
-            bytes_sent: None,
             refused: None,
             trace_id: None,
         };

@@ -148,6 +148,7 @@ async fn run(flags: Flags, inherited: InheritedSockets) -> Result<(), Box<dyn Er
     let proxy = Proxy::start(options(&flags, inherited, spans), snapshot).await?;
     let admin = admin::serve(proxy.clone(), flags.admin).await?;
     announce(&flags, &proxy, admin)?;
+    tokio::spawn(hang_ups(proxy.clone(), flags.config.clone(), signal(SignalKind::hangup())?));
     let report = match flags.config {
         Some(_) => serve_file(&proxy, stop.wait()).await,
         None => {
@@ -259,6 +260,31 @@ async fn serve_file(proxy: &Proxy, stop: impl Future<Output = ()>) -> DrainRepor
         stop.await;
     }
     report
+}
+
+/// Follows SIGHUP: opens the access log anew, and reads the file anew that the proxy runs from, if it does.
+async fn hang_ups(proxy: Proxy, config: Option<PathBuf>, mut signals: Signal) {
+    while signals.recv().await.is_some() {
+        match proxy.reopen_access_log().await {
+            Ok(()) => tracing::info!("SIGHUP: the access log is opened anew"),
+            Err(error) => tracing::error!(%error, "SIGHUP: the access log can't be opened anew; it goes on as before"),
+        }
+        if let Some(path) = &config {
+            match reload(&proxy, path).await {
+                Ok(()) => tracing::info!(file = %path.display(), "SIGHUP: the file is in force as it is now"),
+                Err(error) => tracing::error!(%error, "SIGHUP: the configuration stays as it was"),
+            }
+        }
+    }
+}
+
+async fn reload(proxy: &Proxy, path: &Path) -> Result<(), Box<dyn Error>> {
+    let snapshot = load(path)?;
+    if !snapshot.config().secrets.is_empty() {
+        keep_keys_in_memory();
+    }
+    proxy.apply(snapshot).await?;
+    Ok(())
 }
 
 /// SIGTERM and SIGINT.

@@ -175,8 +175,7 @@ impl Proxy {
             current.listening.get(&listener.name).is_some_and(|(configured, _)| *configured == listener.config.bind)
         };
         let (mut opened, mut failures) = (Vec::new(), Vec::new());
-        let bound = snapshot.listeners.iter().filter(|listener| listener.config.bind_to_port);
-        for listener in bound.filter(|listener| !is_open(listener)) {
+        for listener in snapshot.listeners.iter().filter(|listener| !is_open(listener)) {
             match self.open_one(listener) {
                 Ok(one) => opened.push(one),
                 Err(source) => failures.push(BindFailure {
@@ -199,9 +198,7 @@ impl Proxy {
     fn note_applied(&self, snapshot: &Arc<Snapshot>, opened: &[Opened]) -> Applied {
         let mut current = lock(&self.inner.current);
         let before = current.listening.len();
-        let bound =
-            |listener: &CompiledListener, name: &Arc<str>| listener.config.bind_to_port && listener.name == *name;
-        current.listening.retain(|name, _| snapshot.listeners.iter().any(|listener| bound(listener, name)));
+        current.listening.retain(|name, _| snapshot.listeners.iter().any(|listener| listener.name == *name));
         let closed = before - current.listening.len();
         for one in opened {
             current.listening.insert(one.listener.name.clone(), (one.listener.config.bind, one.actual));
@@ -299,6 +296,16 @@ impl Proxy {
         })
         .await
         .is_ok()
+    }
+
+    /// Opens the file of the access log anew: the one there was has been moved away. Lines of requests that are finished by
+    /// now go to the one before.
+    ///
+    /// # Errors
+    /// If it can't be opened; lines go on to the one before.
+    pub async fn reopen_access_log(&self) -> io::Result<()> {
+        all(self.command(Command::Flush).await).await;
+        access_log::reopen(&self.inner.log).await
     }
 
     fn connections(&self) -> u64 {
