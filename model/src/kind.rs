@@ -33,17 +33,13 @@ pub enum Kind {
     Encryption,
     /// Brings versions from CI through the canary to production.
     ReleaseTrain,
-    /// A check of changes of somebody's own.
-    Check,
-    /// What an app promises its callers.
-    Slo,
     /// A login token, stored as a hash.
     Token,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 12] = [
         Kind::App,
         Kind::Unit,
         Kind::Instance,
@@ -55,8 +51,6 @@ impl Kind {
         Kind::Release,
         Kind::Encryption,
         Kind::ReleaseTrain,
-        Kind::Check,
-        Kind::Slo,
         Kind::Token,
     ];
 
@@ -74,8 +68,6 @@ impl Kind {
             Kind::Release => "Release",
             Kind::Encryption => "Encryption",
             Kind::ReleaseTrain => "ReleaseTrain",
-            Kind::Check => "Check",
-            Kind::Slo => "Slo",
             Kind::Token => "Token",
         }
     }
@@ -94,8 +86,6 @@ impl Kind {
             Kind::Release => "releases",
             Kind::Encryption => "encryptions",
             Kind::ReleaseTrain => "releasetrains",
-            Kind::Check => "checks",
-            Kind::Slo => "slos",
             Kind::Token => "tokens",
         }
     }

@@ -22,6 +22,7 @@ use crate::target::Target;
 Examples:
   weir token create nightly --role ci --expires 720h
   weir token create mesh --role proxy --quiet > proxy.token
+  weir token create orders --role proxy --app orders --app 'orders-*'
   weir token list
   weir token revoke ci --reason 'left the team'
 
@@ -52,6 +53,9 @@ struct Create {
     /// Actor that its writes carry in the audit log [default: user/NAME, or proxy/NAME].
     #[arg(long)]
     actor: Option<String>,
+    /// App that may join with it, or the beginning of names as in 'orders-*'; repeatable [default: every app].
+    #[arg(long = "app", value_name = "APP")]
+    apps: Vec<String>,
     /// Valid for so long, e.g. 720h [default: until revoked].
     #[arg(long, value_parser = wait::duration, value_name = "TIME")]
     expires: Option<std::time::Duration>,
@@ -115,6 +119,9 @@ async fn make(create: &Create) -> Outcome {
     };
     let actor = create.actor.clone().unwrap_or_else(|| format!("{prefix}/{}", create.name));
     let mut spec = json!({"actor": actor, "role": role, "sha256": login::hash(&token)});
+    if !create.apps.is_empty() {
+        spec["apps"] = json!(create.apps);
+    }
     if let Some(expires) = create.expires {
         let end = Timestamp::now().checked_add(expires).map_err(|error| Failure::new(format!("--expires: {error}")))?;
         spec["expiresAt"] = json!(end);

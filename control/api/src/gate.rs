@@ -67,7 +67,7 @@ struct Ask {
 
 async fn admit(gate: &Gate, ask: &Ask, headers: &HeaderMap, peer: Option<Peer>) -> Result<Login> {
     if gate.access == Access::Open {
-        return Ok(Login { actor: "anonymous".into(), role: TokenRole::Viewer });
+        return Ok(Login::new("anonymous", TokenRole::Viewer));
     }
     let login = identify(&gate.shared, headers, peer).await?;
     if allowed(login.role, ask) {
@@ -119,7 +119,7 @@ fn loopback(headers: &HeaderMap, peer: Option<Peer>) -> Result<Login> {
     let near = peer.is_some_and(|Peer(peer)| peer.ip().is_loopback());
     let host = headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
     if near && loopback_host(host) && !headers.contains_key(ORIGIN) {
-        return Ok(Login { actor: "user/loopback".into(), role: TokenRole::Admin });
+        return Ok(Login::new("user/loopback", TokenRole::Admin));
     }
     Err(ApiError::unauthorized("without a token only programs on this machine are let in, under a loopback name"))
 }

@@ -47,6 +47,15 @@ pub struct Login {
     pub actor: String,
     /// What it may do.
     pub role: TokenRole,
+    /// Apps that it may join as, where it is bound to some.
+    pub apps: Vec<String>,
+}
+
+impl Login {
+    /// One that is bound to nothing.
+    pub fn new(actor: impl Into<String>, role: TokenRole) -> Login {
+        Login { actor: actor.into(), role, apps: Vec::new() }
+    }
 }
 
 /// All tokens, cached.
@@ -104,7 +113,7 @@ fn find(tokens: &[TokenSpec], hash: &str, now: Timestamp) -> Option<Login> {
     for token in tokens {
         let valid = token.expires_at.is_none_or(|end| now < end);
         if same(token.sha256.as_bytes(), hash.as_bytes()) && valid {
-            found = Some(Login { actor: token.actor.clone(), role: token.role });
+            found = Some(Login { actor: token.actor.clone(), role: token.role, apps: token.apps.clone() });
         }
     }
     found
@@ -135,7 +144,8 @@ mod tests {
     #[test]
     fn an_expired_token_is_nobodys() {
         let expires_at = Some("2026-01-01T00:00:00Z".parse().unwrap());
-        let spec = TokenSpec { actor: "user/a".into(), sha256: hash("t"), role: TokenRole::Viewer, expires_at };
+        let spec =
+            TokenSpec { actor: "user/a".into(), sha256: hash("t"), role: TokenRole::Viewer, apps: vec![], expires_at };
         let at = |time: &str| find(std::slice::from_ref(&spec), &hash("t"), time.parse().unwrap());
         assert!(at("2025-12-31T23:59:59Z").is_some());
         assert_eq!(at("2026-01-01T00:00:00Z"), None);

@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_cleaned_and_bounded() {
-        let login = Login { actor: "user/a".into(), role: weir_model::token::TokenRole::Admin };
+        let login = Login::new("user/a", weir_model::token::TokenRole::Admin);
         let with = |reason: &str| {
             author(&login, &WriteParams { reason: Some(reason.into()), ..Default::default() }, &HeaderMap::new()).reason
         };

@@ -14,6 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 use weir_model::instance::{InstancePhase, InstanceStatus, UNPUBLISHED};
 use weir_model::meta::holds;
+use weir_model::token::Joiner;
 use weir_model::{Instance, InstanceSpec, Kind};
 use weir_proto::control::command::Command as Kindly;
 use weir_proto::control::proxy_control_server::ProxyControl;
@@ -56,14 +57,14 @@ impl ProxyControl for ControlService {
 
     async fn open(&self, request: Request<Streaming<Report>>) -> Result<Response<Self::OpenStream>, Status> {
         let token = bearer(request.metadata());
-        let actor = (self.inner.authenticate)(token.clone()).await?;
+        let joiner = (self.inner.authenticate)(token.clone()).await?;
         let slot = Slot::take(&self.inner)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            let revoked = until_revoked(Arc::clone(&inner), token);
+            let revoked = until_revoked(Arc::clone(&inner), token, joiner.clone());
             let ended = tokio::select! {
-                ended = serve(inner, actor, request.into_inner(), &commands) => ended,
+                ended = serve(inner, joiner, request.into_inner(), &commands) => ended,
                 status = revoked => Err(status),
             };
             if let Err(status) = ended {
@@ -76,12 +77,14 @@ impl ProxyControl for ControlService {
     }
 }
 
-/// Resolves when the token is refused though it was accepted before. That it can't be told just now ends nothing.
-async fn until_revoked(inner: Arc<Inner>, token: Option<String>) -> Status {
+/// Resolves when the token is refused though it was accepted before, or is for something else. That it can't be told just
+/// now ends nothing.
+async fn until_revoked(inner: Arc<Inner>, token: Option<String>, joiner: Joiner) -> Status {
     loop {
         sleep(inner.options.authenticate_every).await;
         match (inner.authenticate)(token.clone()).await {
             Err(status) if status.code() == Code::Unauthenticated => return status,
+            Ok(now) if now != joiner => return Status::unauthenticated("the token is for other apps than before"),
             _ => {}
         }
     }
@@ -115,7 +118,7 @@ fn bearer(metadata: &MetadataMap) -> Option<String> {
 /// Serves one stream from its Hello to its end.
 async fn serve(
     inner: Arc<Inner>,
-    actor: String,
+    joiner: Joiner,
     mut reports: Streaming<Report>,
     commands: &Commands,
 ) -> Result<(), Status> {
@@ -124,7 +127,10 @@ async fn serve(
         Ok(hello) => hello,
         Err(wrong) => return refuse(commands, wrong).await,
     };
-    let mut session = match Session::open(inner, hello, &actor).await {
+    if let Err(wrong) = joiner.may_be(&hello.spec.app) {
+        return refuse(commands, wrong).await;
+    }
+    let mut session = match Session::open(inner, hello, &joiner.actor).await {
         Ok(session) => session,
         Err(reason) => return refuse(commands, reason).await,
     };

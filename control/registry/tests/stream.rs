@@ -14,6 +14,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::Server;
 use tonic::{Code, Status, Streaming};
 use weir_model::instance::{ALIVE, InstancePhase, ManagedBy, UNPUBLISHED};
+use weir_model::token::Joiner;
 use weir_model::{App, Author, Condition, ConditionStatus, Instance, InstanceSpec, Key, Kind};
 use weir_proto::control::proxy_control_client::ProxyControlClient;
 use weir_proto::control::{
@@ -175,7 +176,7 @@ async fn another_token_cannot_take_the_name_of_a_proxy_that_is_there() {
     let calls = AtomicUsize::new(0);
     let authenticate: Authenticate = Arc::new(move |_| {
         let call = calls.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async move { Ok(format!("proxy/{call}")) })
+        Box::pin(async move { Ok(Joiner::of_any_app(format!("proxy/{call}"))) })
     });
     let running = serve_those(Options::default(), authenticate).await;
     let _first = Proxy::join(&running, hello("stock-1", 8001)).await;
@@ -185,6 +186,23 @@ async fn another_token_cannot_take_the_name_of_a_proxy_that_is_there() {
         command::Command::Refused(refused) => assert!(refused.reason.contains("proxy/0"), "{}", refused.reason),
         other => panic!("not refused: {other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_token_of_another_app_cannot_register() {
+    let joiner = Joiner { actor: "proxy/orders".to_owned(), apps: vec!["orders".to_owned()] };
+    let authenticate: Authenticate = Arc::new(move |_| {
+        let joiner = joiner.clone();
+        Box::pin(async move { Ok(joiner) })
+    });
+    let running = serve_those(Options::default(), authenticate).await;
+    let mut other = Proxy::open(&running, hello("stock-1", 8001)).await;
+    match other.next().await {
+        command::Command::Refused(refused) => assert!(refused.reason.contains("is for orders"), "{}", refused.reason),
+        other => panic!("not refused: {other:?}"),
+    }
+    assert!(typed::get::<InstanceSpec>(&*running.store, "stock-1").await.expect("readable").is_none());
+    let _own = Proxy::join(&running, Hello { app: "orders".to_owned(), ..hello("orders-1", 8002) }).await;
 }
 
 /// Stands for the xDS server: says that callers know, once the instance is leaving.
@@ -383,7 +401,7 @@ async fn a_stream_ends_when_its_token_is_revoked_but_not_when_that_cannot_be_tol
     let count = Arc::clone(&asked);
     let authenticate: Authenticate = Arc::new(move |_| {
         let answer = match count.fetch_add(1, Ordering::Relaxed) {
-            0 => Ok("proxy/test".to_owned()),
+            0 => Ok(Joiner::of_any_app("proxy/test")),
             1 => Err(Status::unavailable("the store is away")),
             _ => Err(Status::unauthenticated("revoked")),
         };

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tonic::Status;
 use weir_api::login::{self, Logins};
 use weir_model::instance::{InstanceSpec, ManagedBy};
-use weir_model::token::TokenRole;
+use weir_model::token::{Joiner, TokenRole};
 use weir_model::{Author, Instance, Key, Kind, Token, TokenSpec};
 use weir_store::{Error, Result, SharedStore, typed};
 
@@ -59,7 +59,8 @@ fn mint() -> std::result::Result<String, StartError> {
 
 /// Stores a token's record, or brings the one of this name up to date.
 async fn put(store: &SharedStore, name: &str, actor: &str, role: TokenRole, token: &str) -> Result<()> {
-    let spec = TokenSpec { actor: actor.to_owned(), sha256: login::hash(token), role, expires_at: None };
+    let spec =
+        TokenSpec { actor: actor.to_owned(), sha256: login::hash(token), role, apps: Vec::new(), expires_at: None };
     match typed::get::<TokenSpec>(&**store, name).await? {
         Some(mut stored) => {
             stored.spec = spec;
@@ -108,7 +109,7 @@ fn useless(tokens: &[Token], oldest_instance: Option<Timestamp>) -> Vec<String> 
 
 /// Decides about the bearer token of a gRPC stream, for the registry and xDS alike.
 pub(crate) type Authenticate =
-    Arc<dyn Fn(Option<String>) -> BoxFuture<'static, std::result::Result<String, Status>> + Send + Sync>;
+    Arc<dyn Fn(Option<String>) -> BoxFuture<'static, std::result::Result<Joiner, Status>> + Send + Sync>;
 
 /// Proxies join with a token of the role Proxy or Admin; without one only on an insecure loopback.
 pub(crate) fn authenticate(logins: Arc<Logins>, config: &Config) -> Authenticate {
@@ -118,7 +119,7 @@ pub(crate) fn authenticate(logins: Arc<Logins>, config: &Config) -> Authenticate
         async move {
             match token {
                 Some(token) => joined(&logins, &token).await,
-                None if anonymous => Ok("proxy/loopback".to_owned()),
+                None if anonymous => Ok(Joiner::of_any_app("proxy/loopback")),
                 None => Err(Status::unauthenticated(
                     "a token is needed: make one with `weir token create NAME --role proxy`",
                 )),
@@ -128,12 +129,14 @@ pub(crate) fn authenticate(logins: Arc<Logins>, config: &Config) -> Authenticate
     })
 }
 
-async fn joined(logins: &Logins, token: &str) -> std::result::Result<String, Status> {
+async fn joined(logins: &Logins, token: &str) -> std::result::Result<Joiner, Status> {
     let unavailable = |error: Error| Status::unavailable(error.to_string());
     let login = logins.authenticate(token, Timestamp::now()).await.map_err(unavailable)?;
     let refused = |why: String| Err(Status::unauthenticated(why));
     match login {
-        Some(login) if matches!(login.role, TokenRole::Admin | TokenRole::Proxy) => Ok(login.actor),
+        Some(login) if matches!(login.role, TokenRole::Admin | TokenRole::Proxy) => {
+            Ok(Joiner { actor: login.actor, apps: login.apps })
+        }
         Some(login) => refused(format!("{} is a Viewer, who may not join; use a token of the role proxy", login.actor)),
         None => refused("the token is not known, revoked or expired".to_owned()),
     }
@@ -144,8 +147,13 @@ mod tests {
     use super::*;
 
     fn token(n: u32, second: i64) -> Token {
-        let spec =
-            TokenSpec { actor: "proxy/local".into(), sha256: "0".repeat(64), role: TokenRole::Proxy, expires_at: None };
+        let spec = TokenSpec {
+            actor: "proxy/local".into(),
+            sha256: "0".repeat(64),
+            role: TokenRole::Proxy,
+            apps: vec![],
+            expires_at: None,
+        };
         let mut token = Token::new(format!("{INSTANCES}{n}"), spec);
         token.metadata.created_at = Some(Timestamp::from_second(second).unwrap());
         token

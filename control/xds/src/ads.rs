@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 use weir_model::InstanceSpec;
+use weir_model::token::Joiner;
 use weir_store::observed::ProxyView;
 use weir_store::typed;
 
@@ -27,6 +28,7 @@ use crate::board::Taken;
 use crate::hub::Listening;
 use crate::names;
 use crate::node::Node;
+use crate::peer::Peer;
 use crate::resource::Type;
 use crate::secrets::Secrets;
 use crate::session::{DeltaRequest, Mode, Output, Progress, Refused, Response as Answer, Session, SotwRequest};
@@ -153,12 +155,13 @@ impl AdsService {
     ) -> Result<Response<Responses<V::Response>>, Status> {
         let token = bearer(request.metadata());
         // A key is not sent where others may read along.
-        let private = request.remote_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        (self.inner.authenticate)(token.clone()).await?;
+        let private = Peer::of(&request).is_private();
+        let joiner = (self.inner.authenticate)(token.clone()).await?;
         let slot = Slot::take(&self.inner)?;
         let (responses, queue) = mpsc::channel(QUEUE);
-        let serve = serve(Arc::clone(&self.inner), private, request.into_inner(), responses.clone());
-        let revoked = until_revoked(Arc::clone(&self.inner), token);
+        let visitor = Visitor { joiner: joiner.clone(), private };
+        let serve = serve(Arc::clone(&self.inner), visitor, request.into_inner(), responses.clone());
+        let revoked = until_revoked(Arc::clone(&self.inner), token, joiner);
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = serve => ended,
@@ -194,12 +197,21 @@ impl AggregatedDiscoveryService for AdsService {
     }
 }
 
-/// Resolves when the token is refused though it was accepted before. That it can't be told just now ends nothing.
-async fn until_revoked(inner: Arc<Inner>, token: Option<String>) -> Status {
+/// Who has come, and how.
+struct Visitor {
+    joiner: Joiner,
+    /// Nobody reads along.
+    private: bool,
+}
+
+/// Resolves when the token is refused though it was accepted before, or is for something else. That it can't be told just
+/// now ends nothing.
+async fn until_revoked(inner: Arc<Inner>, token: Option<String>, joiner: Joiner) -> Status {
     loop {
         sleep(inner.options.authenticate_every).await;
         match (inner.authenticate)(token.clone()).await {
             Err(status) if status.code() == Code::Unauthenticated => return status,
+            Ok(now) if now != joiner => return Status::unauthenticated("the token is for other apps than before"),
             _ => {}
         }
     }
@@ -232,7 +244,7 @@ fn bearer(metadata: &MetadataMap) -> Option<String> {
 /// Serves one stream until the client ends it or the server shuts down.
 async fn serve<V: Variant>(
     inner: Arc<Inner>,
-    private: bool,
+    visitor: Visitor,
     mut requests: Streaming<V>,
     responses: mpsc::Sender<Result<V::Response, Status>>,
 ) -> Result<(), Status> {
@@ -242,7 +254,7 @@ async fn serve<V: Variant>(
         _ = down.wait_for(|down| *down) => return Err(Status::unavailable("the control plane is shutting down")),
         ready = ready.wait_for(|ready| *ready) => drop(ready.map_err(|_| Status::unavailable("shutting down"))?),
     }
-    let mut stream = Live::<V>::open(inner, private, &first, responses).await?;
+    let mut stream = Live::<V>::open(inner, &visitor, &first, responses).await?;
     let returns = first.returns();
     stream.take(first)?;
     // One that comes back says at once all that it has; only the whole tells what to send first.
@@ -282,12 +294,13 @@ struct Live<V: Variant> {
 impl<V: Variant> Live<V> {
     async fn open(
         inner: Arc<Inner>,
-        private: bool,
+        visitor: &Visitor,
         first: &V,
         responses: mpsc::Sender<Result<V::Response, Status>>,
     ) -> Result<Live<V>, Status> {
         let (mut node, allowed) = identify(&inner, first.node()).await?;
-        node.tls &= private && allowed && inner.options.authority.is_some() && node.has_identity();
+        visitor.joiner.may_be(&node.app).map_err(Status::permission_denied)?;
+        node.tls &= visitor.private && allowed && inner.options.authority.is_some() && node.has_identity();
         let id = inner.next_stream.fetch_add(1, Ordering::Relaxed);
         inner.board.join(id, &node.id, node.sidecar.is_some(), node.tls, Instant::now());
         inner.observed.proxies.put(id, view(&inner, &node, V::MODE));

@@ -23,6 +23,7 @@ mod index;
 mod names;
 mod node;
 mod options;
+mod peer;
 mod resource;
 mod secrets;
 mod session;
@@ -42,6 +43,7 @@ use weir_store::observed::Observed;
 pub use ads::AdsService;
 pub use explain::explain;
 pub use options::{Authenticate, Options, anyone};
+pub use peer::Peer;
 
 /// The xDS server: one per control plane process.
 #[derive(Clone)]

@@ -6,14 +6,15 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tonic::Status;
 use weir_identity::Authority;
+use weir_model::token::Joiner;
 
-/// Decides about a bearer token (`None`: none was sent): the actor it belongs to, or why not. `UNAUTHENTICATED` refuses
+/// Decides about a bearer token (`None`: none was sent): who joins with it, or why not. `UNAUTHENTICATED` refuses
 /// it; any other code says that it can't be told now.
-pub type Authenticate = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<String, Status>> + Send + Sync>;
+pub type Authenticate = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<Joiner, Status>> + Send + Sync>;
 
 /// Accepts everybody; for tests and for a control plane that listens on loopback under an explicit flag.
 pub fn anyone() -> Authenticate {
-    Arc::new(|_| Box::pin(async { Ok("proxy/anonymous".to_owned()) }))
+    Arc::new(|_| Box::pin(async { Ok(Joiner::of_any_app("proxy/anonymous")) }))
 }
 
 /// Times and bounds of the xDS server.

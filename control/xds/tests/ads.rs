@@ -23,6 +23,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::Streaming;
 use tonic::transport::Server;
 use weir_model::instance::{InstancePhase, ManagedBy, UNPUBLISHED, Upstream};
+use weir_model::token::Joiner;
 use weir_model::{App, AppSpec, Author, Condition, ConditionStatus, Instance, InstanceSpec, Key, Kind as What};
 use weir_store::memory::MemoryStore;
 use weir_store::observed::Observed;
@@ -372,6 +373,28 @@ async fn a_control_plane_killed_mid_upgrade_waits_for_callers_to_come_back() {
     assert_eq!(condition(&store, "stock-1").await, None, "front-1 was not there, then it had not acknowledged");
     client.answer(&now, &["stock"], None).await;
     assert_eq!(becomes(&store, "stock-1", ConditionStatus::True).await.reason, "AcknowledgedByAll");
+}
+
+#[tokio::test]
+async fn a_token_of_another_app_is_refused() {
+    let joiner = Joiner { actor: "proxy/orders".to_owned(), apps: vec!["orders".to_owned()] };
+    let bound: weir_xds::Authenticate = Arc::new(move |_| {
+        let joiner = joiner.clone();
+        Box::pin(async move { Ok(joiner) })
+    });
+    let xds = Xds::new(stock().await, Arc::new(Observed::default()), bound, quick());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(Server::builder().add_service(xds.service()).serve_with_incoming(TcpListenerStream::new(listener)));
+    let (_down, stopped) = watch::channel(false);
+    tokio::spawn(async move { xds.run(stopped).await });
+    let mut client = AggregatedDiscoveryServiceClient::connect(format!("http://{address}")).await.expect("it listens");
+    let node = Node { id: "front-1".to_owned(), cluster: "front".to_owned(), ..Default::default() };
+    let asks = DeltaDiscoveryRequest { node: Some(node), type_url: CDS.to_owned(), ..Default::default() };
+    let opened = client.delta_aggregated_resources(tokio_stream::once(asks)).await.expect("it opens");
+    let status = timeout(LONG, opened.into_inner().message()).await.expect("it ends").expect_err("it is refused");
+    assert_eq!(status.code(), tonic::Code::PermissionDenied);
+    assert!(status.message().contains("is for orders and not for \"front\""), "{}", status.message());
 }
 
 #[tokio::test]
