@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use weir_trust::Trust;
+
 use crate::commands;
 use crate::{run, up};
 
@@ -29,7 +31,6 @@ Changes
   freeze      Forbid changes for a time, or say when they are permitted
   release     Register, list and withdraw versions
   train       Watch and steer a release train
-  slo         Print Prometheus rules of objectives
   explain     Say why something waits or was blocked
   simulate    Simulate changes of a fleet
   events      Show what happened, and why
@@ -122,8 +123,6 @@ pub enum Ask {
     Release(Box<commands::release::Args>),
     /// Watch and steer a release train.
     Train(commands::train::Args),
-    /// Print Prometheus rules of objectives.
-    Slo(commands::slo::Args),
     /// Say why something waits or was blocked.
     Explain(commands::explain::Args),
     /// Show what happened, and why.
@@ -150,6 +149,9 @@ pub struct Connection {
     /// Login token [default: that of `weir login`].
     #[arg(long, env = "WEIR_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// By whom a server at https:// is known: a PEM file, or sha256:HEX as `weir control` prints it [default: that of `weir login`].
+    #[arg(long, env = "WEIR_CA", value_name = "FILE|FINGERPRINT")]
+    pub ca: Option<Trust>,
     /// File that holds the login token.
     #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<std::path::PathBuf>,

@@ -1,15 +1,18 @@
 //! The HTTP API, from outside: requests, watches, and refusals as a person reads them.
 
+use std::error::Error;
 use std::time::Duration;
 
 use futures::StreamExt;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use weir_trust::{Trust, TrustError};
 
 use crate::cli::{Connection, Write};
 use crate::context::Context;
 use crate::failure::{Failure, UNREACHABLE, USAGE};
+use crate::secure::Secure;
 
 /// Where a control plane listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:15000";
@@ -24,8 +27,10 @@ const MAX_LINE: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
+    secure: Option<Secure>,
     server: String,
     token: Option<String>,
+    trust: Option<Trust>,
 }
 
 /// What was answered.
@@ -49,8 +54,18 @@ impl Client {
             (None, None) => context.token_for(&server),
         };
         token.as_deref().map_or(Ok(()), well_formed)?;
+        let trust = match (&connection.ca, context.ca_for_host(&server)) {
+            (None, Some(kept)) => Some(kept.parse().map_err(unusable)?),
+            (given, _) => given.clone(),
+        };
+        let secure = secure(&server, trust.as_ref())?;
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).build();
-        Ok(Client { http: http.map_err(|error| Failure::new(error.to_string()))?, server, token })
+        Ok(Client { http: http.map_err(|error| Failure::new(error.to_string()))?, secure, server, token, trust })
+    }
+
+    /// By whom the control plane is known, if it is at `https`.
+    pub fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
     }
 
     /// URL of the control plane.
@@ -123,7 +138,7 @@ impl Client {
         mut each: impl FnMut(Value) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         let request = self.request(Method::GET, path).query(&[("watch", "true")]).query(query);
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = self.exchange(request).await?;
         if !response.status().is_success() {
             return self.read(response).await.map(drop);
         }
@@ -149,7 +164,16 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        request.timeout(PATIENCE).send().await.map_err(|error| self.unreachable(&error))
+        let late = |_| self.unreachable(&std::io::Error::from(std::io::ErrorKind::TimedOut));
+        tokio::time::timeout(PATIENCE, self.exchange(request.timeout(PATIENCE))).await.map_err(late)?
+    }
+
+    async fn exchange(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let Some(secure) = &self.secure else {
+            return request.send().await.map_err(|error| self.unreachable(&error));
+        };
+        let request = request.build().map_err(|error| self.unreachable(&error))?;
+        secure.send(request).await.map_err(|error| self.unreachable(&*error))
     }
 
     async fn read(&self, response: Response) -> Result<Answer, Failure> {
@@ -186,7 +210,7 @@ impl Client {
         }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    fn unreachable(&self, error: &(dyn Error + 'static)) -> Failure {
         let message = format!("cannot reach the control plane at {}: {}", self.server, innermost(error));
         Failure::new(message)
             .code(UNREACHABLE)
@@ -198,9 +222,25 @@ impl Client {
     }
 }
 
+/// What speaks TLS to `server`, if it is at `https`.
+fn secure(server: &str, trust: Option<&Trust>) -> Result<Option<Secure>, Failure> {
+    match (server.starts_with("https://"), trust) {
+        (true, Some(trust)) => Secure::new(trust).map(Some).map_err(unusable),
+        (true, None) => {
+            let hint = "give --ca (WEIR_CA) the file or the fingerprint that `weir control` printed";
+            Err(Failure::new(format!("nothing says whom to trust at {server}")).code(USAGE).hint(hint))
+        }
+        (false, _) => Ok(None),
+    }
+}
+
+fn unusable(error: TrustError) -> Failure {
+    Failure::new(error.to_string()).code(USAGE)
+}
+
 /// The cause that says something: reqwest's own text repeats the URL.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }

@@ -19,6 +19,9 @@ pub struct Context {
     pub server: Option<String>,
     /// Token for it.
     pub token: Option<String>,
+    /// By whom it is known, if it is at `https`: certificates in PEM, or a fingerprint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
 }
 
 impl Context {
@@ -47,6 +50,11 @@ impl Context {
     /// The token, for another address of the server it belongs to: proxies reach the control plane at a port of its own.
     pub fn token_for_host(&self, url: &str) -> Option<String> {
         self.token.clone().filter(|_| self.server.as_deref().is_none_or(|own| host(own) == host(url)))
+    }
+
+    /// By whom it is known, for another address of the same server.
+    pub fn ca_for_host(&self, url: &str) -> Option<String> {
+        self.ca.clone().filter(|_| self.server.as_deref().is_some_and(|own| host(own) == host(url)))
     }
 
     /// Writes it, readable by its user only; returns where.
@@ -96,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_token_goes_to_no_other_host() {
-        let login = Context { server: Some("http://127.0.0.1:15000".into()), token: Some("secret".into()) };
+        let login = Context { server: Some("http://127.0.0.1:15000".into()), token: Some("secret".into()), ca: None };
         for (url, given) in [
             ("http://127.0.0.1:15010", true),
             ("http://127.0.0.1", true),

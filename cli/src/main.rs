@@ -12,6 +12,7 @@ mod context;
 mod failure;
 mod output;
 mod run;
+mod secure;
 mod target;
 mod up;
 

@@ -21,6 +21,7 @@ mod weir;
 
 pub use binary::binary;
 pub use process::Process;
+pub use rustix::process::Signal;
 pub use wait::{LONG, eventually};
 pub use weir::{Answer, Weir};
 

@@ -1,11 +1,12 @@
 //! A control plane of its own for a story, and the CLI pointed at it.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::wait::{LONG, eventually};
 use crate::{Process, binary, http, net};
 
 /// The first administrator's token; stories run on loopback and forget it.
@@ -46,8 +47,15 @@ impl Weir {
     /// # Panics
     /// As [`Weir::start`].
     pub fn start_with(flags: &[&str]) -> Weir {
+        Weir::start_at([net::free_address(), net::free_address()], flags)
+    }
+
+    /// The same on chosen addresses, of the API and of xDS.
+    ///
+    /// # Panics
+    /// As [`Weir::start`].
+    pub fn start_at([api, xds]: [SocketAddr; 2], flags: &[&str]) -> Weir {
         let folder = TempDir::new().expect("a temporary folder can be made");
-        let (api, xds) = (net::free_address(), net::free_address());
         let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut command = control(folder.path(), api, xds, &flags);
         let process = Process::spawn("weir control", &mut command);
@@ -84,7 +92,29 @@ impl Weir {
     }
 
     fn wait_ready(&mut self) {
-        self.process.wait_http(self.api, "/readyz");
+        if !self.is_tls() {
+            self.process.wait_http(self.api, "/readyz");
+            return;
+        }
+        eventually("the control plane answers over TLS", LONG, || {
+            let ended = self.process.exited();
+            assert!(ended.is_none(), "the control plane ended: {ended:?}");
+            let answer = self.cli(&["get", "apps"]);
+            if answer.code == 0 { Ok(()) } else { Err(answer.stderr) }
+        });
+    }
+
+    fn is_tls(&self) -> bool {
+        self.flags.iter().any(|flag| flag == "--tls" || flag == "--tls-cert")
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_tls() { "https" } else { "http" }
+    }
+
+    /// Certificates that verify its ports when they are TLS.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("control-ca.pem")
     }
 
     /// The control plane's process.
@@ -107,6 +137,11 @@ impl Weir {
         self.xds
     }
 
+    /// URL at which proxies reach it.
+    pub fn control(&self) -> String {
+        format!("{}://{}", self.scheme(), self.xds)
+    }
+
     /// The administrator's token.
     pub fn token(&self) -> &'static str {
         TOKEN
@@ -119,16 +154,18 @@ impl Weir {
         command
     }
 
-    fn environment(&self) -> [(&'static str, String); 4] {
+    fn environment(&self) -> Vec<(&'static str, String)> {
         let folder = self.folder.path().display().to_string();
-        [
-            ("WEIR_SERVER", format!("http://{}", self.api)),
+        let ca = |name| self.is_tls().then(|| (name, self.ca_file().display().to_string()));
+        let always = [
+            ("WEIR_SERVER", format!("{}://{}", self.scheme(), self.api)),
             ("WEIR_TOKEN", TOKEN.to_owned()),
             // A login of the person who runs the tests must not be found.
             ("HOME", folder.clone()),
             // What a killed program leaves behind goes with the data folder.
             ("TMPDIR", folder),
-        ]
+        ];
+        always.into_iter().chain(ca("WEIR_CA")).chain(ca("WEIR_CONTROL_CA")).collect()
     }
 
     /// Runs `weir ARGUMENTS` to its end.

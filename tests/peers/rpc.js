@@ -2,8 +2,10 @@
 // PROTOCOL is bolt or dubbo; for clients also bolt2 (version 2 with checksums) and bolt-protobuf. NODE_PATH names the
 // modules' folder.
 //
-// usage: node rpc.js serve PROTOCOL HOST:PORT             prints "serving", then what it is asked to hold or note
+// usage: node rpc.js serve PROTOCOL HOST:PORT [NAME]      prints "serving", then what it is asked to hold or note
 //        node rpc.js call PROTOCOL HOST:PORT SCENARIO     ends with 0 if all went as SCENARIO expects
+//        node rpc.js load PROTOCOL HOST:PORT NAME...      calls, once each NAME has answered, until told to stop (SIGTERM);
+//                                                         then prints what became of the calls as JSON
 
 const assert = require('assert');
 const net = require('net');
@@ -64,7 +66,7 @@ function later(millis) {
 
 // --- server ---
 
-async function serve(protocol, port) {
+async function serve(protocol, port, name) {
   const { RpcServer } = require('sofa-rpc-node').server;
   const server = new RpcServer({ logger: quiet, port, protocol: library(protocol) });
   const notes = new Map();
@@ -78,6 +80,10 @@ async function serve(protocol, port) {
     async after(millis, text) {
       await later(millis);
       return text;
+    },
+    async name(millis) {
+      await later(millis);
+      return name;
     },
     async hold() {
       console.log('holding', ++held);
@@ -314,6 +320,42 @@ const SCENARIOS = {
   },
 };
 
+// --- load ---
+
+// Calls at a time. Most take a moment; one at a time takes longer than connections are given when encryption is switched.
+const QUICK = 4;
+const QUICK_MS = 40;
+const SLOW_MS = 3000;
+
+// One connection for all, which must stay: when it is closed, the load ends without counts.
+async function load(protocol, address, names) {
+  const client = new Client(protocol, address);
+  const counts = { ok: 0, reasons: {} };
+  const seen = new Set();
+  while (!names.every((name) => seen.has(name))) {
+    seen.add((await client.call('name', [1])).appResponse);
+    await later(10);
+  }
+  let stopped = false;
+  process.on('SIGTERM', () => { stopped = true; });
+  const callOver = async (millis) => {
+    while (!stopped) {
+      const answer = await client.call('name', [millis()]);
+      if (!answer.error && answer.appResponse) counts.ok++;
+      else count(counts.reasons, answer.error ? answer.error.message : `answered ${answer.appResponse}`);
+    }
+  };
+  console.log('calling');
+  const quick = Array.from({ length: QUICK }, () => callOver(() => 1 + Math.floor(Math.random() * QUICK_MS)));
+  await Promise.all([...quick, callOver(() => SLOW_MS)]);
+  console.log(JSON.stringify(counts));
+  process.exit(0);
+}
+
+function count(reasons, reason) {
+  reasons[reason] = (reasons[reason] || 0) + 1;
+}
+
 function equal(found, wanted) {
   if (found !== wanted) fail(new Error(`${found} instead of ${wanted}`));
 }
@@ -334,6 +376,11 @@ async function call(protocol, address, scenario) {
   process.exit(0);
 }
 
-const [role, protocol, argument, scenario] = process.argv.slice(2);
+const [role, protocol, argument, ...rest] = process.argv.slice(2);
 const address = new URL(`rpc://${argument}`);
-(role === 'serve' ? serve(protocol, Number(address.port)) : call(protocol, address, scenario)).catch(fail);
+const roles = {
+  serve: () => serve(protocol, Number(address.port), rest[0]),
+  call: () => call(protocol, address, rest[0]),
+  load: () => load(protocol, address, rest),
+};
+roles[role]().catch(fail);

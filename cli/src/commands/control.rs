@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use weir_server::{AuthorityFiles, Config, IdentityOptions, Server, Storage};
+use weir_server::{AuthorityFiles, Config, IdentityOptions, Server, Storage, Tls};
 
 use crate::commands::wait::duration;
 
@@ -24,6 +24,7 @@ Examples:
   weir control                                   on the defaults; the first start prints an administrator's token
   weir control --data /var/lib/weir --log-json
   weir control --insecure-loopback               no token for programs on this machine: for trying things out
+  weir control --api 0.0.0.0:15000 --xds 0.0.0.0:15010 --tls --tls-name weir.example
   pass weir/admin | weir control --admin-token-stdin
 
 The first token is printed once to standard output and stored only as a hash; `weir login` remembers it for the other
@@ -66,6 +67,18 @@ pub struct Args {
     /// Its key (PEM, PKCS #8); read, never written.
     #[arg(long, requires = "ca_cert", value_name = "FILE")]
     ca_key: Option<PathBuf>,
+    /// TLS on both ports, with a certificate of the mesh's authority; proxies elsewhere than on this machine then get theirs.
+    #[arg(long)]
+    tls: bool,
+    /// A further name or address by which the ports are reached, for that certificate; may be repeated.
+    #[arg(long = "tls-name", value_name = "NAME", requires = "tls")]
+    tls_names: Vec<String>,
+    /// TLS on both ports with your own certificate (PEM, with what is between it and its root). Read again when it changes.
+    #[arg(long, requires = "tls_key", conflicts_with = "tls", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key (PEM); read, never written.
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Keep everything in memory; it is gone at the end.
     #[arg(long)]
     in_memory: bool,
@@ -125,6 +138,11 @@ fn config(args: Args) -> Result<Config, Failure> {
             leaf_ttl: args.cert_ttl,
             ..IdentityOptions::default()
         },
+        tls: match (args.tls, args.tls_cert, args.tls_key) {
+            (true, ..) => Tls::Authority { names: args.tls_names },
+            (false, Some(certificate), Some(key)) => Tls::Files { certificate, key },
+            _ => Tls::Off,
+        },
         authority: args.ca_cert.zip(args.ca_key).map(|(certificates, key)| AuthorityFiles { certificates, key }),
     })
 }
@@ -142,8 +160,10 @@ fn from_stdin() -> Result<String, Failure> {
 
 async fn serve(config: Config) -> Outcome {
     let insecure = config.insecure_loopback;
-    if !(config.api.ip().is_loopback() && config.xds.ip().is_loopback()) {
-        tracing::warn!("it listens beyond this machine, and tokens travel there in the clear: use a network you trust");
+    if config.tls == Tls::Off && !(config.api.ip().is_loopback() && config.xds.ip().is_loopback()) {
+        tracing::warn!(
+            "it listens beyond this machine, and tokens travel there in the clear: use --tls, or a network you trust"
+        );
     }
     let mut server = Server::start(config).await.map_err(|error| Failure::new(error.to_string()))?;
     greet(&server, insecure);
@@ -167,11 +187,16 @@ async fn serve(config: Config) -> Outcome {
 
 /// Tells where it listens, and the token once: to the terminal, never to the log.
 fn greet(server: &Server, insecure: bool) {
-    println!("API      http://{}   (metrics at /metrics, document at /openapi.json)", server.api());
-    println!("proxies  http://{}   (xDS and registration)", server.xds());
+    let scheme = if server.trust().is_some() { "https" } else { "http" };
+    println!("API      {scheme}://{}   (metrics at /metrics, document at /openapi.json)", server.api());
+    println!("proxies  {scheme}://{}   (xDS and registration)", server.xds());
+    if let Some(trust) = server.trust() {
+        let file = trust.file.as_ref().map(|file| format!("{}, or ", file.display())).unwrap_or_default();
+        println!("trust    {file}{}   (--ca of weir, --control-ca of proxies)", trust.fingerprint);
+    }
     if let Some(token) = server.first_admin_token() {
         println!("\nAdministrator's token, shown this once and kept only as a hash:\n\n    {token}\n");
-        println!("Remember it on this machine:  weir login --server http://{}\n", server.api());
+        println!("Remember it on this machine:  weir login --server {scheme}://{}\n", server.api());
     }
     if insecure {
         println!("{}", color::stdout().yellow("Programs on this machine need no token (--insecure-loopback)."));

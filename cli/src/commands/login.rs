@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use weir_trust::Trust;
+
 use crate::cli::Connection;
 use crate::client::{BASE, Client};
 use crate::context::Context;
@@ -18,7 +20,7 @@ const MAX_INPUT: u64 = 4096;
 #[command(after_help = "\
 Examples:
   weir login                                  asks for the token without showing it
-  weir login --server http://mesh.example:15000 --token-file admin.token
+  weir login --server https://mesh.example:15000 --ca sha256:3f... --token-file admin.token
   weir login --forget
 
 The token is tried first, and then kept in ~/.config/weir/login.json, readable by you only: it is the one place where
@@ -47,7 +49,10 @@ pub async fn main(args: Args) -> Outcome {
     let client = Client::new(&connection)?;
     let me = client.get(&format!("{BASE}/whoami"), &[]).await?;
     let token = client.token().map(str::to_owned);
-    let path = Context { server: Some(client.server().to_owned()), token }.save()?;
+    // What the file holds is kept, so that the login does not depend on where the file was.
+    let read = |trust: &Trust| trust.read().map_err(|error| Failure::new(error.to_string()));
+    let ca = client.trust().map(read).transpose()?.map(|trust| trust.to_string());
+    let path = Context { server: Some(client.server().to_owned()), token, ca }.save()?;
     let field = |name: &str| me[name].as_str().unwrap_or("?").to_owned();
     println!("logged in to {} as {} ({}); kept in {}", client.server(), field("actor"), field("role"), path.display());
     Ok(ExitCode::SUCCESS)

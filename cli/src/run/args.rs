@@ -56,6 +56,10 @@ pub struct Args {
     /// The control plane.
     #[arg(long, env = "WEIR_CONTROL", default_value = "http://127.0.0.1:15010", value_name = "URL")]
     pub control: String,
+    /// By whom a control plane at https:// is known: a PEM file, or sha256:HEX as `weir control` prints it [default: that of
+    /// `weir login`].
+    #[arg(long, env = "WEIR_CONTROL_CA", value_name = "FILE|FINGERPRINT")]
+    pub control_ca: Option<String>,
     /// Token with which the proxy joins [default: that of `weir login`].
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
@@ -163,6 +167,7 @@ impl Args {
             }
         };
         flag("control", self.control.clone());
+        flag("control-ca", self.control_ca.clone().unwrap_or_default());
         flag("instance", self.name().to_owned());
         flag("app", self.app.clone());
         flag("unit", self.unit.clone());

@@ -29,12 +29,20 @@ use crate::context::Context;
 
 pub use args::Args;
 
+impl Args {
+    /// Takes from the remembered login what was not given.
+    fn know(&mut self, login: &Context) {
+        self.token = self.token.take().or_else(|| login.token_for_host(&self.control));
+        self.control_ca = self.control_ca.take().or_else(|| login.ca_for_host(&self.control));
+    }
+}
+
 /// Runs the supervisor until its program ends or it is told to stop. Must be the only thread of the process: children
 /// get a signal when the thread that started them ends.
 pub fn main(mut args: Args) -> ExitCode {
-    if args.token.is_none() {
+    if args.token.is_none() || args.control_ca.is_none() {
         match Context::load() {
-            Ok(login) => args.token = login.token_for_host(&args.control),
+            Ok(login) => args.know(&login),
             Err(failure) => eprintln!("weir run: the remembered login is of no use: {failure}"),
         }
     }

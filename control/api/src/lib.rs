@@ -24,7 +24,6 @@ mod removal;
 mod resources;
 mod serve;
 mod shared;
-mod skips;
 mod watching;
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The sockets and their limits.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
+use futures::{Stream, StreamExt};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -13,52 +12,51 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
 use crate::gate::Peer;
 use crate::shared::{Api, Limits};
 
-/// Pause after a failed accept (out of descriptors, mostly), so as not to spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Serves the API until `shutdown` becomes true, then lets open requests end within the drain time.
-pub async fn serve(listener: TcpListener, api: Api, mut shutdown: watch::Receiver<bool>) {
+/// Serves the API on connections as they come, each with the address of its peer, until `shutdown` becomes true; then lets
+/// open requests end within the drain time.
+pub async fn serve<S>(
+    mut incoming: impl Stream<Item = (S, SocketAddr)> + Unpin,
+    api: Api,
+    mut shutdown: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (router, limits) = (api.router(), api.shared.options.limits.clone());
     let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&mut incoming, &connections) => accepted,
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
-        match accepted {
-            Ok((stream, peer, permit)) => connection(stream, peer, permit, &router, &limits, &graceful),
-            Err(error) => {
-                warn!(%error, "cannot accept a connection to the API");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let Some((stream, peer, permit)) = accepted else { break };
+        connection(stream, peer, permit, &router, &limits, &graceful);
     }
-    drop(listener);
+    drop(incoming);
     if tokio::time::timeout(limits.drain_time, graceful.shutdown()).await.is_err() {
         warn!("some requests to the API were cut off at shutdown");
     }
 }
 
-/// Takes a connection when there is room for it; until then it waits in the kernel's queue.
-async fn accept(
-    listener: &TcpListener,
+/// Takes a connection when there is room for it; until then it waits with whoever accepts.
+async fn accept<S>(
+    incoming: &mut (impl Stream<Item = (S, SocketAddr)> + Unpin),
     connections: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
+) -> Option<(S, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = connections.clone().acquire_owned().await.ok()?;
+    let (stream, peer) = incoming.next().await?;
+    Some((stream, peer, permit))
 }
 
-fn connection(
-    stream: TcpStream,
+fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
     router: &Router,

@@ -99,6 +99,18 @@ impl Authority {
         leaf::issue(signer, &self.options.identity(app, unit), self.options.leaf_ttl, now).map(Some)
     }
 
+    /// A certificate for the control plane's own ports, which are reached by `names`. It is signed at once, by a new signer
+    /// if need be: whoever verifies it is not told of roots by the mesh.
+    ///
+    /// # Errors
+    /// [`IdentityError::Make`]; a name that can't stand in a certificate among others.
+    pub fn issue_server(&self, names: &[String], now: Timestamp) -> Result<Leaf, IdentityError> {
+        let state = self.lock();
+        let signer = state.current.as_ref().or(state.next.as_ref());
+        let signer = signer.ok_or_else(|| IdentityError::Given("there is nothing to sign with".to_owned()))?;
+        leaf::issue_server(signer, names, self.options.leaf_ttl, now)
+    }
+
     /// True while a new signer waits for its root to be known everywhere.
     pub fn waits(&self) -> bool {
         self.lock().next.is_some()

@@ -40,7 +40,7 @@ pub struct Leaf {
     pub chain: String,
     /// Its key.
     pub key: Key,
-    /// The URI in it.
+    /// The URI in it; a server's has none.
     pub identity: String,
     /// When it runs out.
     pub not_after: Timestamp,
@@ -50,12 +50,36 @@ pub struct Leaf {
 
 /// Signs a fresh key for `identity`.
 pub fn issue(signer: &Signer, identity: &str, ttl: Duration, now: Timestamp) -> Result<Leaf, IdentityError> {
+    let names = vec![SanType::URI(Ia5String::try_from(identity)?)];
+    sign(signer, identity, names, ttl, now)
+}
+
+/// Signs a fresh key for a server that is reached by `names`: addresses, or names of DNS. The root is sent too, for clients
+/// that know it by its fingerprint only.
+pub fn issue_server(signer: &Signer, names: &[String], ttl: Duration, now: Timestamp) -> Result<Leaf, IdentityError> {
+    let name = |name: &String| match name.parse() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) => Ia5String::try_from(name.as_str()).map(SanType::DnsName),
+    };
+    let names: Vec<SanType> = names.iter().map(name).collect::<Result<_, _>>()?;
+    let mut leaf = sign(signer, "", names, ttl, now)?;
+    leaf.chain.push_str(&signer.root);
+    Ok(leaf)
+}
+
+fn sign(
+    signer: &Signer,
+    identity: &str,
+    names: Vec<SanType>,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<Leaf, IdentityError> {
     let key = KeyPair::generate()?;
     let not_after = (now + ttl).min(signer.not_after);
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "Weir");
-    params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(identity)?)];
+    params.subject_alt_names = names;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;

@@ -48,6 +48,24 @@ fn a_leaf_is_short_lived_and_says_who_it_is_and_nothing_else() {
 }
 
 #[test]
+fn the_control_planes_own_certificate_is_for_its_names_and_comes_with_its_root() {
+    let authority = start(None, at(0));
+    let names = ["weir.example".to_owned(), "127.0.0.1".to_owned()];
+    let leaf = authority.issue_server(&names, at(0)).expect("it signs");
+    read(&leaf.chain, |certificate| {
+        let names =
+            certificate.subject_alternative_name().expect("well-formed").expect("there").value.general_names.clone();
+        assert_eq!(names, [GeneralName::DNSName("weir.example"), GeneralName::IPAddress(&[127, 0, 0, 1])]);
+        assert!(!certificate.is_ca());
+    });
+    assert_eq!(verifier(&authority, &leaf.chain), Some(0));
+    assert_eq!(
+        certificates(&leaf.chain).expect("PEM").last(),
+        certificates(&authority.bundle().roots).expect("PEM").first()
+    );
+}
+
+#[test]
 fn an_instance_without_a_unit_has_the_default_one() {
     assert_eq!(Options::default().identity("order", ""), "spiffe://weir/app/order/unit/default");
 }

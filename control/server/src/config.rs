@@ -35,6 +35,28 @@ pub struct Config {
     pub identity: weir_identity::Options,
     /// The operator's own certificate authority; otherwise one is made in memory.
     pub authority: Option<AuthorityFiles>,
+    /// Whether its own ports are TLS.
+    pub tls: Tls,
+}
+
+/// Whether the control plane's own ports, of the API and of the proxies, are TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// They are not.
+    #[default]
+    Off,
+    /// They are, with certificates of the mesh's authority.
+    Authority {
+        /// Names and addresses by which clients reach them, beside those that are known anyway.
+        names: Vec<String>,
+    },
+    /// They are, with the operator's certificate, which may be replaced while it is in use.
+    Files {
+        /// PEM: the certificate, and what is between it and its root; the root too where clients know its fingerprint only.
+        certificate: PathBuf,
+        /// PEM.
+        key: PathBuf,
+    },
 }
 
 /// Where resources are kept.

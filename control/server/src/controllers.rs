@@ -1,7 +1,7 @@
 //! The controllers of this process, each under its leader lease.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +10,15 @@ use tokio::task::JoinSet;
 use tracing::info;
 use weir_api::MetricsSource;
 use weir_change::execute::ChangeController;
-use weir_change::slo::SloController;
 use weir_change::train::TrainController;
 use weir_instance::LocalProvider;
 use weir_instance::local::LocalOptions;
 use weir_reconcile::{Controller, Options, Runner, Stats};
 
-use crate::Base;
 use crate::access;
 use crate::config::{Config, Storage};
 use crate::error::StartError;
+use crate::{Base, Trust};
 
 /// Controllers by name, with what their loops have done.
 pub(crate) type Loops = Vec<(&'static str, Arc<Stats>)>;
@@ -46,24 +45,47 @@ impl Instances {
     }
 }
 
+/// How the instances of this machine reach their control plane.
+pub(crate) struct ControlPlane {
+    url: String,
+    /// By whom it is known, if it is TLS.
+    ca: Option<String>,
+}
+
+impl ControlPlane {
+    /// At this address; one that listens everywhere is reached on loopback.
+    pub(crate) fn new(xds: SocketAddr, trust: Option<&Trust>) -> ControlPlane {
+        let ip = match xds.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let scheme = if trust.is_some() { "https" } else { "http" };
+        // The file is read anew for each connection, and so tells of another authority after a restart.
+        let file = |trust: &Trust| trust.file.as_ref().map(|file| file.display().to_string());
+        let ca = trust.map(|trust| file(trust).unwrap_or_else(|| trust.fingerprint.clone()));
+        ControlPlane { url: format!("{scheme}://{}", SocketAddr::new(ip, xds.port())), ca }
+    }
+}
+
 /// Starts all controllers.
 pub(crate) async fn start(
     parts: &mut JoinSet<&'static str>,
     base: &Base,
     config: &Config,
-    xds: SocketAddr,
+    control: ControlPlane,
 ) -> Result<(Loops, Option<Instances>), StartError> {
     let options = loop_options(config);
     let changes = Arc::new(ChangeController::new(base.observed.clone()));
     let mut loops = vec![
         start_loop(parts, base, "change", changes, options.clone()),
         start_loop(parts, base, "train", Arc::new(TrainController), options.clone()),
-        start_loop(parts, base, "slo", Arc::new(SloController::new(base.observed.clone())), options.clone()),
     ];
     if let Some(weir) = &config.supervisor {
         let token = access::instance_token(&base.store).await?;
         let folder = config.data.join("instances");
-        let local = LocalOptions { folder, weir: weir.clone(), control: format!("http://{xds}"), token: Some(token) };
+        let ControlPlane { url, ca } = control;
+        let local = LocalOptions { folder, weir: weir.clone(), control: url, control_ca: ca, token: Some(token) };
         let failed = |source| StartError::Data { what: "the folder of the instances".into(), source };
         let provider = Arc::new(LocalProvider::new(local).map_err(failed)?);
         let (stop, stopped) = watch::channel(false);

@@ -54,6 +54,9 @@ pub enum StartError {
     /// The certificate authority can't work.
     #[error("no certificates can be issued: {0}")]
     Identity(#[from] weir_identity::IdentityError),
+    /// The control plane's own ports can't be TLS.
+    #[error("the control plane's own ports can't be TLS: {0}")]
+    Tls(String),
     /// A token that was given is not acceptable.
     #[error("the administrator's token {0}")]
     Token(String),

@@ -1,11 +1,12 @@
 //! The gRPC server: the registry's control stream and xDS on one port.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio::task::JoinSet;
-use tonic::transport::server::TcpIncoming;
 use tracing::error;
 use weir_identity::Authority;
 use weir_registry::Registry;
@@ -13,6 +14,7 @@ use weir_xds::Xds;
 
 use crate::Base;
 use crate::access::Authenticate;
+use crate::incoming::Connection;
 
 /// A peer that is gone without a word is noticed after this and [`PING_PATIENCE`].
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -27,14 +29,14 @@ pub(crate) fn start(
     base: &Base,
     authenticate: Authenticate,
     authority: Arc<Authority>,
-    listener: TcpListener,
+    incoming: BoxStream<'static, Connection>,
 ) {
     let (store, observed) = (base.store.clone(), base.observed.clone());
     let registry =
         Registry::new(store.clone(), observed.clone(), authenticate.clone(), weir_registry::Options::default());
     let options = weir_xds::Options { authority: Some(authority), ..weir_xds::Options::default() };
     let xds = Xds::new(store, observed, authenticate, options);
-    parts.spawn(serve(listener, registry.clone(), xds.clone(), base.stopped.clone()));
+    parts.spawn(serve(incoming, registry.clone(), xds.clone(), base.stopped.clone()));
     let stopped = base.stopped.clone();
     parts.spawn(async move {
         registry.run(stopped).await;
@@ -48,7 +50,7 @@ pub(crate) fn start(
 }
 
 async fn serve(
-    listener: TcpListener,
+    incoming: BoxStream<'static, Connection>,
     registry: Registry,
     xds: Xds,
     mut stopped: tokio::sync::watch::Receiver<bool>,
@@ -59,7 +61,7 @@ async fn serve(
         .max_concurrent_streams(STREAMS)
         .add_service(registry.service())
         .add_service(xds.service())
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+        .serve_with_incoming_shutdown(incoming.map(Ok::<_, Infallible>), async move {
             drop(stopped.wait_for(|stop| *stop).await);
         });
     if let Err(error) = server.await {

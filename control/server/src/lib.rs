@@ -13,13 +13,17 @@ mod explain;
 mod folder;
 mod grpc;
 mod identity;
+mod incoming;
 mod probe;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -29,7 +33,7 @@ use weir_identity::Authority;
 use weir_store::SharedStore;
 use weir_store::observed::Observed;
 
-pub use config::{Config, Storage};
+pub use config::{Config, Storage, Tls};
 pub use error::StartError;
 pub use identity::AuthorityFiles;
 pub use weir_api::login;
@@ -38,17 +42,29 @@ pub use weir_identity::Options as IdentityOptions;
 use access::authenticate;
 use config::Opened;
 use folder::Folder;
+use incoming::{Connection, incoming};
+use tls::OwnTls;
 
 /// A running control plane. Dropped, it ends at once; [`Server::stop`] ends it in order.
 pub struct Server {
     api: SocketAddr,
     xds: SocketAddr,
     first_admin_token: Option<String>,
+    trust: Option<Trust>,
     stop: watch::Sender<bool>,
     parts: JoinSet<&'static str>,
     instances: Option<controllers::Instances>,
     opened: Opened,
     _folder: Option<Folder>,
+}
+
+/// How clients know that these are the right ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// Certificates of authorities, in the data folder if there is one.
+    pub file: Option<PathBuf>,
+    /// `sha256:` and hexadecimal digits.
+    pub fingerprint: String,
 }
 
 /// What all parts are started with.
@@ -81,14 +97,26 @@ impl Server {
         folder: Option<Folder>,
         config: &Config,
     ) -> Result<Server, StartError> {
-        let Prepared { first_admin_token, api, xds, addresses, authority } = prepared;
+        let Prepared { first_admin_token, api, xds, addresses, authority, tls } = prepared;
         let (stop, stopped) = watch::channel(false);
         let base = Base { store: opened.store.clone(), observed: Arc::new(Observed::default()), stopped };
         let (parts, [at_api, at_xds]) = (JoinSet::new(), addresses);
         let instances = None;
-        let mut server =
-            Server { api: at_api, xds: at_xds, first_admin_token, stop, parts, instances, opened, _folder: folder };
-        if let Err(error) = server.start_parts(&base, config, authority, api, xds).await {
+        let trust = tls
+            .as_ref()
+            .map(|tls| Trust { file: tls.ca_file().map(Path::to_owned), fingerprint: tls.fingerprint().to_owned() });
+        let mut server = Server {
+            api: at_api,
+            xds: at_xds,
+            first_admin_token,
+            trust,
+            stop,
+            parts,
+            instances,
+            opened,
+            _folder: folder,
+        };
+        if let Err(error) = server.start_parts(&base, config, authority, tls, [api, xds]).await {
             server.stop().await;
             return Err(error);
         }
@@ -101,10 +129,11 @@ impl Server {
         base: &Base,
         config: &Config,
         authority: Arc<Authority>,
-        api: TcpListener,
-        xds: TcpListener,
+        tls: Option<OwnTls>,
+        [api, xds]: [TcpListener; 2],
     ) -> Result<(), StartError> {
-        let (loops, instances) = controllers::start(&mut self.parts, base, config, self.xds).await?;
+        let control = controllers::ControlPlane::new(self.xds, self.trust.as_ref());
+        let (loops, instances) = controllers::start(&mut self.parts, base, config, control).await?;
         self.instances = instances;
         let options = weir_api::Options {
             explain: explain::domains(),
@@ -115,13 +144,24 @@ impl Server {
             ..weir_api::Options::default()
         };
         let http = Api::new(base.store.clone(), base.observed.clone(), options, base.stopped.clone());
+        let acceptor = |alpn| tls.as_ref().map(|tls| tls.acceptor(alpn)).transpose();
+        let (api, xds) = (incoming(api, acceptor(b"http/1.1")?), incoming(xds, acceptor(b"h2")?));
         grpc::start(&mut self.parts, base, authenticate(http.logins(), config), authority, xds);
         let stopped = base.stopped.clone();
         self.parts.spawn(async move {
-            weir_api::serve(api, http, stopped).await;
+            weir_api::serve(api.map(with_peer), http, stopped).await;
             "the HTTP API"
         });
+        self.keep_certificate(tls, base.stopped.clone());
         Ok(())
+    }
+
+    fn keep_certificate(&mut self, tls: Option<OwnTls>, stopped: watch::Receiver<bool>) {
+        let Some(tls) = tls else { return };
+        self.parts.spawn(async move {
+            tls.keep(stopped).await;
+            "the certificate of the control plane's own ports"
+        });
     }
 
     /// Where the HTTP API listens.
@@ -132,6 +172,11 @@ impl Server {
     /// Where xDS and the control stream listen.
     pub fn xds(&self) -> SocketAddr {
         self.xds
+    }
+
+    /// How clients know its ports, if they are TLS.
+    pub fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
     }
 
     /// The first administrator's token, if it was made just now: show it once, keep it nowhere.
@@ -172,6 +217,7 @@ struct Prepared {
     xds: TcpListener,
     addresses: [SocketAddr; 2],
     authority: Arc<Authority>,
+    tls: Option<OwnTls>,
 }
 
 impl Prepared {
@@ -180,8 +226,14 @@ impl Prepared {
         let first_admin_token = access::settle_admin(&opened.store, config).await?;
         let addresses = [local(&api)?, local(&xds)?];
         let authority = identity::start(config)?;
-        Ok(Prepared { first_admin_token, api, xds, addresses, authority })
+        let tls = OwnTls::start(config, &authority, addresses)?;
+        Ok(Prepared { first_admin_token, api, xds, addresses, authority, tls })
     }
+}
+
+fn with_peer(connection: Connection) -> (Connection, SocketAddr) {
+    let peer = connection.peer();
+    (connection, peer)
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -23,6 +23,7 @@ fn config(data: &Path) -> Config {
         stop_instances: false,
         identity: Default::default(),
         authority: None,
+        tls: Tls::Off,
     }
 }
 

@@ -13,7 +13,7 @@ use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use prost::Message;
 use tokio_stream::StreamExt;
 use tracing_subscriber::filter::LevelFilter;
-use weir_server::{Config, Server, Storage};
+use weir_server::{Config, Server, Storage, Tls};
 
 const SDS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
@@ -75,6 +75,7 @@ fn config(data: &Path) -> Config {
         stop_instances: false,
         identity: Default::default(),
         authority: None,
+        tls: Tls::Off,
     }
 }
 

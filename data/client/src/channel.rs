@@ -8,6 +8,9 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use weir_trust::Trust;
+
+use crate::tls;
 
 /// A connection that sends the token with every call.
 pub(crate) type Authorized = InterceptedService<Channel, Bearer>;
@@ -15,9 +18,9 @@ pub(crate) type Authorized = InterceptedService<Channel, Bearer>;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The kernel asks after a silent peer. HTTP/2 pings would do too, but gRPC servers in Go by default end connections
 /// which ping more often than every five minutes.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(10);
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const KEEPALIVE_RETRIES: u32 = 3;
 /// Longest token in bytes.
 const MAX_TOKEN: u64 = 16 * 1024;
 
@@ -105,19 +108,25 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Connects to `http://HOST:PORT`.
+/// Connects to `http://HOST:PORT`, or to `https://HOST:PORT` if it is the one that is trusted.
 ///
 /// # Errors
-/// If the address is not understood or nothing answers there.
-pub(crate) async fn connect(address: &str, token: &Token) -> Result<Authorized, String> {
+/// If the address is not understood, nothing answers there, or it is not the one that is trusted.
+pub(crate) async fn connect(address: &str, token: &Token, trust: Option<&Trust>) -> Result<Authorized, String> {
     let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|error| format!("`{address}`: {error}"))?;
-    let endpoint = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .tcp_keepalive(Some(KEEPALIVE))
-        .tcp_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .tcp_keepalive_retries(Some(KEEPALIVE_RETRIES));
-    let channel = endpoint.connect().await.map_err(|error| format!("cannot reach {address}: {}", causes(&error)))?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+    let channel = match tls::connector(endpoint.uri(), trust)? {
+        Some(secure) => endpoint.connect_with_connector(secure).await,
+        None => {
+            let endpoint = endpoint
+                .tcp_nodelay(true)
+                .tcp_keepalive(Some(KEEPALIVE))
+                .tcp_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+                .tcp_keepalive_retries(Some(KEEPALIVE_RETRIES));
+            endpoint.connect().await
+        }
+    };
+    let channel = channel.map_err(|error| format!("cannot reach {address}: {}", causes(&error)))?;
     Ok(InterceptedService::new(channel, Bearer(token.clone())))
 }
 

@@ -11,6 +11,8 @@ mod convert;
 pub mod fixtures;
 pub mod otlp;
 pub mod registration;
+mod tls;
 pub mod xds;
 
 pub use channel::{Token, TokenError};
+pub use weir_trust::Trust;

@@ -16,13 +16,14 @@ use weir_proto::control::command::Command as CommandKind;
 use weir_proto::control::proxy_control_client::ProxyControlClient;
 use weir_proto::control::report::Report as ReportKind;
 use weir_proto::control::{Command, Goodbye, Report};
+use weir_trust::Trust;
 
 pub use weir_proto::control::{
     Check, EndpointTraffic, Health, Hello, PeerConnections, SelfCheck, TlsState, Traffic, Upstream,
 };
 
 use crate::backoff::Backoff;
-use crate::channel::{self, Token};
+use crate::channel::{self, Authorized, Token};
 
 /// Windows are sent this often.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -40,8 +41,16 @@ pub struct RegistrationOptions {
     pub address: String,
     /// Sent with every stream.
     pub token: Token,
+    /// By whom an address that is `https` is known.
+    pub trust: Option<Trust>,
     /// The certificate in use, as it changes; it is told with every hello, too.
     pub tls: watch::Receiver<Option<TlsState>>,
+}
+
+impl RegistrationOptions {
+    async fn connect(&self) -> Result<Authorized, String> {
+        channel::connect(&self.address, &self.token, self.trust.as_ref()).await
+    }
 }
 
 /// How the stream fares.
@@ -187,7 +196,7 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
     }
 
     async fn stream(&mut self) -> Result<std::convert::Infallible, End> {
-        let channel = channel::connect(&self.options.address, &self.options.token).await.map_err(End::Lost)?;
+        let channel = self.options.connect().await.map_err(End::Lost)?;
         let mut client = ProxyControlClient::new(channel).max_decoding_message_size(MAX_COMMAND_BYTES);
         let (reports, unsent) = mpsc::channel(MAX_UNSENT);
         let mut hello = self.hello.borrow_and_update().clone();

@@ -14,7 +14,6 @@ pub mod selfcheck;
 
 mod access_log;
 mod bridge;
-mod detect;
 mod http1;
 mod http2;
 mod io;

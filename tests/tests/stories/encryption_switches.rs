@@ -1,67 +1,123 @@
-//! Encryption is switched on, off, to strict and back under load, while certificates are replaced every few seconds, and
-//! the control plane is killed in between: no request fails, in HTTP/1 and in HTTP/2.
+//! Encryption is switched on, off, to strict and back under load, while certificates are replaced every few seconds, while
+//! half a fleet can't do TLS, and while the control plane is killed in between: no request fails, in HTTP/1, gRPC, SOFABolt
+//! and Dubbo.
 //!
 //! `WEIR_SEEDS` says how many switches, [`SWITCHES`] without it:
 //! `WEIR_SEEDS=300 cargo xtask test --story encryption_switches`
 
-use std::fs;
-use std::net::SocketAddr;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use weir_testkit::{LONG, eventually, http, net};
 
-use serde_json::Value;
-use weir_testkit::{LONG, Process, Weir, eventually, http, net, peers};
-
+use crate::encrypted::{Load, Mesh, Protocol};
 use crate::envoy_runs_from_weir::{Envoy, NODE};
-use crate::joined::{Caller, join, join_calling};
+use crate::joined::{Caller, join, join_calling, join_without_tls};
 
 /// Switches, unless `WEIR_SEEDS` says otherwise.
 const SWITCHES: usize = 9;
-/// HTTP/1 callers at a time.
-const CALLERS: usize = 4;
-/// gRPC calls per second at most.
-const RATE: &str = "100";
-/// The order of modes, over and over: every step up and down, and the leap that must not be one (istio#48290).
-const MODES: [&str; 7] = ["permissive", "strict", "permissive", "disabled", "strict", "disabled", "permissive"];
 
 #[test]
 fn http1_loses_no_request() {
-    let mesh = Mesh::start("http_server.py", "http1");
-    let load = Load::http1(mesh.front);
-    mesh.switch(number("WEIR_SEEDS", SWITCHES));
-    load.has_lost_nothing();
+    loses_no_request(Protocol::Http1);
 }
 
 #[test]
 fn http2_loses_no_request() {
-    let mesh = Mesh::start("grpc_server.py", "grpc");
-    let load = Load::http2(mesh.front);
+    loses_no_request(Protocol::Grpc);
+}
+
+#[test]
+fn bolt_loses_no_request() {
+    loses_no_request(Protocol::Bolt);
+}
+
+#[test]
+fn dubbo_loses_no_request() {
+    loses_no_request(Protocol::Dubbo);
+}
+
+fn loses_no_request(protocol: Protocol) {
+    let mesh = Mesh::start(protocol);
+    let load = mesh.load(&["stock-a", "stock-b"]);
     mesh.switch(number("WEIR_SEEDS", SWITCHES));
+    mesh.waver();
     load.has_lost_nothing();
 }
 
 #[test]
+fn half_a_fleet_without_tls_costs_no_http1_request() {
+    half_a_fleet_without_tls(Protocol::Http1);
+}
+
+#[test]
+fn half_a_fleet_without_tls_costs_no_bolt_call() {
+    half_a_fleet_without_tls(Protocol::Bolt);
+}
+
+#[test]
+fn half_a_fleet_without_tls_costs_no_dubbo_call() {
+    half_a_fleet_without_tls(Protocol::Dubbo);
+}
+
+/// `stock-b` is of old: it holds strict up, but not permissive, in which it is called in plaintext. Then a new one takes its
+/// place.
+fn half_a_fleet_without_tls(protocol: Protocol) {
+    let mut mesh = Mesh::without_programs(protocol);
+    let old = join_without_tls(&mesh.weir, "stock", "stock-b", protocol.server(), &[]);
+    mesh.programs = vec![mesh.join("stock-a"), mesh.join_front()];
+    mesh.certificates_are_in_use(2);
+    let load = mesh.load(&["stock-a", "stock-b"]);
+    for mode in ["permissive", "disabled", "permissive", "disabled"] {
+        mesh.want(mode);
+        mesh.is(mode);
+    }
+    mesh.want("strict");
+    eventually("who is in the way is named", LONG, || {
+        let told = mesh.weir.ok(&["explain", "encryption/stock"]);
+        let all = ["Calls of stock are permissive; wanted is strict", "stock-b: its proxy can't do TLS"];
+        if all.iter().all(|part| told.contains(part)) { Ok(()) } else { Err(told) }
+    });
+    speaks(&mesh, |plain, tls| plain > 0 && tls > 0);
+    mesh.programs.push(mesh.join("stock-c"));
+    old.terminate();
+    mesh.is("strict");
+    speaks(&mesh, |plain, tls| plain == 0 && tls > 0);
+    load.has_lost_nothing();
+}
+
+/// `front`'s connections to `stock` as `weir explain` tells them: in plaintext, and TLS.
+fn speaks(mesh: &Mesh, so: impl Fn(u32, u32) -> bool) {
+    eventually("front speaks as it should", LONG, || {
+        let told = mesh.weir.ok(&["explain", "encryption/stock"]);
+        let rows = told.lines().filter_map(|line| line.trim().strip_prefix("front-1 to ")?.rsplit_once(": "));
+        let sum = |what: &str| rows.clone().map(|(_, counts)| counted(counts, what)).sum();
+        if so(sum(" plaintext"), sum(" TLS")) { Ok(()) } else { Err(told.clone()) }
+    });
+}
+
+/// The number before `what` in `3 TLS, 0 plaintext`.
+fn counted(counts: &str, what: &str) -> u32 {
+    counts.split(", ").find_map(|part| part.strip_suffix(what)?.parse().ok()).unwrap_or(0)
+}
+
+#[test]
 fn a_control_plane_killed_in_between_costs_nothing() {
-    let mut mesh = Mesh::start("http_server.py", "http1");
-    let load = Load::http1(mesh.front);
+    let mut mesh = Mesh::start(Protocol::Http1);
+    let load = mesh.load(&["stock-a", "stock-b"]);
     for mode in ["strict", "disabled", "permissive"] {
         mesh.want(mode);
         mesh.weir.kill();
         mesh.weir.start_again();
         mesh.is(mode);
-        mesh.certificates_are_in_use();
+        mesh.certificates_are_in_use(3);
     }
     load.has_lost_nothing();
 }
 
 #[test]
 fn servers_and_callers_that_come_and_go_find_a_strict_app() {
-    let mesh = Mesh::start("http_server.py", "http1");
+    let mesh = Mesh::start(Protocol::Http1);
     mesh.want("strict");
     mesh.is("strict");
-    let load = Load::http1(mesh.front);
+    let load = mesh.load(&["stock-a", "stock-b"]);
     let third = join(&mesh.weir, "stock", "stock-c", "http_server.py");
     let mut caller = Caller::new("stock", mesh.front);
     caller.until_answered_by("stock-c");
@@ -75,9 +131,9 @@ fn servers_and_callers_that_come_and_go_find_a_strict_app() {
 
 #[test]
 fn a_caller_that_cannot_do_tls_holds_strict_up_and_loses_nothing() {
-    let mesh = Mesh::start("http_server.py", "http1");
+    let mesh = Mesh::start(Protocol::Http1);
     let envoy = Envoy::start(&mesh.weir, "DELTA_GRPC");
-    let loads = [Load::http1(mesh.front), Load::http1(envoy.stock)];
+    let loads = [mesh.front, envoy.stock].map(|to| Load::http1(to, &["stock-b"]));
     mesh.want("strict");
     mesh.is("permissive");
     eventually("who is in the way is named", LONG, || {
@@ -92,7 +148,7 @@ fn a_caller_that_cannot_do_tls_holds_strict_up_and_loses_nothing() {
 
 #[test]
 fn strict_refuses_plaintext_and_says_who_speaks_what() {
-    let mesh = Mesh::start("http_server.py", "http1");
+    let mesh = Mesh::start(Protocol::Http1);
     let mut caller = Caller::new("stock", mesh.front);
     caller.until_answered_by("stock-a");
     let inbound = mesh.inbound("stock-a");
@@ -115,168 +171,6 @@ fn strict_refuses_plaintext_and_says_who_speaks_what() {
     assert!(mesh.weir.ok(&["check", "--only", "certificates"]).contains('√'));
 }
 
-#[test]
-fn no_private_key_is_in_any_file() {
-    let mesh = Mesh::start("http_server.py", "http1");
-    mesh.want("strict");
-    mesh.is("strict");
-    let mut files = vec![mesh.weir.data().to_owned()];
-    while let Some(path) = files.pop() {
-        if path.is_dir() {
-            files.extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
-        } else if path.is_file() {
-            let bytes = fs::read(&path).expect("readable");
-            let marks: [&[u8]; 2] = [b"PRIVATE KEY", PKCS8_P256];
-            let found = marks.iter().any(|mark| bytes.windows(mark.len()).any(|window| window == *mark));
-            assert!(!found, "{} holds a private key", path.display());
-        }
-    }
-}
-
-/// How a P-256 key in PKCS #8 begins, in DER (RFC 5958, RFC 5480).
-const PKCS8_P256: &[u8] = &[
-    0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
-    0xce, 0x3d, 0x03, 0x01, 0x07, 0x04, 0x6d,
-];
-
 fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// `front` calls `stock`, of which there are two.
-struct Mesh {
-    weir: Weir,
-    front: SocketAddr,
-    _programs: Vec<Process>,
-}
-
-impl Mesh {
-    /// Certificates live for so short a time that they are replaced all the while.
-    fn start(script: &str, protocol: &str) -> Mesh {
-        let weir = Weir::start_with(&["--cert-ttl", "40s"]);
-        weir.apply(&format!(
-            "apiVersion: weir.dev/v1\nkind: App\nmetadata: {{name: stock}}\nspec: {{protocol: {protocol}}}\n"
-        ));
-        let front = net::free_address();
-        let mut programs: Vec<Process> =
-            ["stock-a", "stock-b"].iter().map(|name| join(&weir, "stock", name, script)).collect();
-        programs.push(join_calling(&weir, "front", "front-1", "http_server.py", &[("stock", front)]));
-        let mesh = Mesh { weir, front, _programs: programs };
-        mesh.certificates_are_in_use();
-        mesh
-    }
-
-    fn certificates_are_in_use(&self) {
-        eventually("every proxy has a certificate in use", LONG, || {
-            let shown: Value = serde_json::from_str(&self.weir.ok(&["get", "instances", "-o", "json"])).expect("JSON");
-            let items = shown["items"].as_array().ok_or("no items")?;
-            let ready = |i: &&Value| i["status"]["tls"]["ready"] == true && i["status"]["phase"] == "Serving";
-            let count = items.iter().filter(ready).count();
-            if count >= 3 { Ok(()) } else { Err(format!("{count} of 3: {shown}")) }
-        });
-    }
-
-    fn want(&self, mode: &str) {
-        self.weir.apply(&format!(
-            "apiVersion: weir.dev/v1\nkind: Encryption\nmetadata: {{name: stock}}\nspec: {{app: stock, mode: {mode}}}\n"
-        ));
-    }
-
-    /// Waits until it is so.
-    fn is(&self, mode: &str) {
-        eventually(&format!("calls are {mode}"), LONG, || {
-            let shown = self.weir.ok(&["get", "encryption", "stock", "-o", "json"]);
-            let shown: Value = serde_json::from_str(&shown).map_err(|e| e.to_string())?;
-            if shown["status"]["effectiveMode"] == mode { Ok(()) } else { Err(shown["status"].to_string()) }
-        });
-    }
-
-    fn switch(&self, times: usize) {
-        for mode in MODES.iter().cycle().take(times) {
-            self.want(mode);
-            self.is(mode);
-        }
-    }
-
-    fn inbound(&self, name: &str) -> SocketAddr {
-        let shown = self.weir.ok(&["get", "instance", name, "-o", "json"]);
-        let shown: Value = serde_json::from_str(&shown).expect("JSON");
-        let (ip, port) = (&shown["spec"]["address"], &shown["spec"]["port"]);
-        format!("{}:{port}", ip.as_str().expect("an address")).parse().expect("an address")
-    }
-}
-
-/// Callers that ask one request after the other, from the first answer on. They wait for each answer, so that a slow
-/// machine makes for fewer requests and not for a queue.
-enum Load {
-    Http1 { stop: Arc<AtomicBool>, callers: Vec<JoinHandle<Counts>> },
-    Http2(Process),
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    ok: u64,
-    failures: Vec<String>,
-}
-
-impl Load {
-    fn http1(to: SocketAddr) -> Load {
-        Caller::new("stock", to).until_answered_by("stock-b");
-        let stop = Arc::new(AtomicBool::new(false));
-        let call = |_| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || ask_until(&stop, to))
-        };
-        let callers = (0..CALLERS).map(call).collect();
-        Load::Http1 { stop, callers }
-    }
-
-    fn http2(to: SocketAddr) -> Load {
-        let mut process = Process::spawn("gRPC load", peer("grpc_load.py").args([&to.to_string(), RATE]));
-        process.wait_line("calling");
-        Load::Http2(process)
-    }
-
-    fn has_lost_nothing(self) {
-        let counts = match self {
-            Load::Http1 { stop, callers } => {
-                stop.store(true, Ordering::Relaxed);
-                let counts = callers.into_iter().map(|caller| caller.join().expect("a caller counts"));
-                counts.fold(Counts::default(), |mut sum, each| {
-                    sum.ok += each.ok;
-                    sum.failures.extend(each.failures);
-                    sum
-                })
-            }
-            Load::Http2(process) => told_by(process),
-        };
-        assert!(counts.failures.is_empty() && counts.ok > 20, "{counts:?}");
-        println!("{} requests, none failed", counts.ok);
-    }
-}
-
-fn ask_until(stop: &AtomicBool, to: SocketAddr) -> Counts {
-    let mut counts = Counts::default();
-    while !stop.load(Ordering::Relaxed) {
-        match http::send(to, "GET", "/", &[("Host", "stock")], b"") {
-            Ok(answer) if answer.status == 200 => counts.ok += 1,
-            other => counts.failures.push(format!("{other:?}")),
-        }
-    }
-    counts
-}
-
-fn told_by(mut process: Process) -> Counts {
-    process.terminate();
-    process.wait_exit(LONG);
-    let last = process.output().into_iter().rfind(|line| line.contains("\"ok\"")).expect("it tells its counts");
-    let last: Value = serde_json::from_str(&last).expect("JSON");
-    let failures = last["reasons"].as_object().into_iter().flatten().map(|(why, count)| format!("{count} {why}"));
-    Counts { ok: last["ok"].as_u64().expect("a count"), failures: failures.collect() }
-}
-
-fn peer(script: &str) -> Command {
-    let mut command = Command::new(peers::python());
-    command.arg(peers::script(script));
-    command
 }

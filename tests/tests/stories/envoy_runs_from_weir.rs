@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use weir_testkit::{LONG, Process, TempDir, Weir, eventually, net, peers};
@@ -49,7 +50,10 @@ impl Envoy {
         let (stock, inbound) = (net::free_address(), net::free_address());
         let file = folder.path().join("envoy.json");
         let token = weir.ok(&["token", "create", "envoy", "--role", "proxy", "--quiet"]);
-        let bootstrap = bootstrap(weir.xds(), token.trim(), api_type, stock, inbound);
+        let mut bootstrap = bootstrap(weir.xds(), token.trim(), api_type, stock, inbound);
+        if weir.control().starts_with("https") {
+            bootstrap["static_resources"]["clusters"][0]["transport_socket"] = verifying(&weir.ca_file());
+        }
         fs::write(&file, bootstrap.to_string()).expect("a temporary file can be written");
         let file = file.to_string_lossy();
         let flags = ["--concurrency", "1", "--log-level", "warning", "--disable-hot-restart", "-c", &file];
@@ -96,6 +100,18 @@ pub fn bootstrap(xds: SocketAddr, token: &str, api_type: &str, stock: SocketAddr
         },
         "static_resources": { "clusters": [control_plane(xds)] }
     })
+}
+
+/// TLS for that cluster, with the control plane verified.
+fn verifying(ca: &Path) -> Value {
+    json!({ "name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
+            "validation_context": { "trusted_ca": { "filename": ca } }
+        }
+    }})
 }
 
 /// The cluster by which Envoy reaches xDS: HTTP/2 in clear text.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_testkit::{LONG, Process, TempDir, Weir, eventually, peers};
 
 use crate::joined::join;
@@ -32,19 +32,21 @@ metadata: { name: stock }
 spec: { protocol: grpc }
 ";
 
-struct Client {
+/// A gRPC program that calls `xds:///stock`.
+pub struct Client {
     process: Process,
     _folder: TempDir,
 }
 
 impl Client {
-    fn start(weir: &Weir) -> Client {
+    /// Starts it.
+    pub fn start(weir: &Weir) -> Client {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let file = folder.path().join("bootstrap.json");
         let bootstrap = json!({
             "xds_servers": [{
                 "server_uri": weir.xds().to_string(),
-                "channel_creds": [{ "type": "insecure" }],
+                "channel_creds": [credentials(weir)],
                 "server_features": ["xds_v3"]
             }],
             "node": { "id": "grpc-front", "cluster": "front" }
@@ -54,6 +56,11 @@ impl Client {
         command.arg(peers::script("grpc_client.py")).arg("xds:///stock");
         let process = Process::spawn("gRPC client", command.env("GRPC_XDS_BOOTSTRAP", &file));
         Client { process, _folder: folder }
+    }
+
+    /// Waits until that one has answered.
+    pub fn wait_answer(&mut self, name: &str) {
+        self.process.wait_line(&format!("answered by {name}"));
     }
 
     /// The last calls were all answered by `name`.
@@ -71,5 +78,13 @@ impl Client {
         let output = self.process.output();
         let failed: Vec<_> = output.iter().filter(|line| line.starts_with("failed")).collect();
         assert!(failed.is_empty(), "calls failed during a planned change: {failed:?}");
+    }
+}
+
+/// How it speaks to the control plane.
+fn credentials(weir: &Weir) -> Value {
+    match weir.control().starts_with("https") {
+        true => json!({ "type": "tls", "config": { "ca_certificate_file": weir.ca_file() } }),
+        false => json!({ "type": "insecure" }),
     }
 }

@@ -1,33 +1,67 @@
 //! What several stories share: programs that join the mesh through `weir run`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::process::Command;
 
+use serde_json::json;
 use weir_testkit::{LONG, Process, Weir, binary, eventually, http, net, peers};
 
-/// Starts `tests/peers/SCRIPT HOST:PORT NAME` as instance NAME of an app behind its own proxy.
+/// Starts `tests/peers/SCRIPT HOST:PORT NAME` as instance NAME of an app behind its own proxy. Words after the script's
+/// file are its first arguments.
 pub fn join(weir: &Weir, app: &str, name: &str, script: &str) -> Process {
     join_calling(weir, app, name, script, &[])
 }
 
 /// The same for a program that calls other apps, each at a local address.
 pub fn join_calling(weir: &Weir, app: &str, name: &str, script: &str, calls: &[(&str, SocketAddr)]) -> Process {
+    Process::spawn(&format!("weir run {name}"), &mut joining(weir, app, name, script, calls))
+}
+
+/// The command that does so.
+pub fn joining(weir: &Weir, app: &str, name: &str, script: &str, calls: &[(&str, SocketAddr)]) -> Command {
+    let proxy = binary("weir-proxy").display().to_string();
+    command(weir, app, name, script, calls, &["--proxy", &proxy])
+}
+
+/// The same behind a proxy that can't do TLS, as one from before there was TLS.
+pub fn join_without_tls(weir: &Weir, app: &str, name: &str, script: &str, calls: &[(&str, SocketAddr)]) -> Process {
+    let path = binary("weir-proxy").display().to_string();
+    let release = json!({ "version": "old", "path": path, "args": ["--no-tls"] }).to_string();
+    let mut command = command(weir, app, name, script, calls, &["--proxy-release", &release]);
+    Process::spawn(&format!("weir run {name}"), &mut command)
+}
+
+fn command(weir: &Weir, app: &str, name: &str, script: &str, calls: &[(&str, SocketAddr)], proxy: &[&str]) -> Command {
     let program = net::free_address_on_localhost();
     let port = program.port().to_string();
     let inbound = net::free_address().to_string();
-    let control = format!("http://{}", weir.xds());
+    let control = weir.control();
     let mut command = weir.command(&["run", "--app", app, "--instance", name, "--port", &port]);
     command.args(["--inbound", &inbound, "--control", &control, "--protocol", protocol(script)]);
     for (called, listen) in calls {
         command.args(["--upstream", &format!("{called}={listen}")]);
     }
-    command.arg("--proxy").arg(binary("weir-proxy")).arg("--").arg(peers::python());
-    command.arg(peers::script(script)).args([&program.to_string(), name]);
-    Process::spawn(&format!("weir run {name}"), &mut command)
+    command.args(proxy).arg("--").args(peer(script)).args([&program.to_string(), name]);
+    if script.starts_with("rpc.js") {
+        command.env("NODE_PATH", peers::node_folder().join("node_modules"));
+    }
+    command
+}
+
+/// Interpreter, script and first arguments.
+fn peer(script: &str) -> Vec<OsString> {
+    let mut words = script.split(' ');
+    let file = words.next().unwrap_or_default();
+    let interpreter = if file.ends_with(".js") { peers::program("node", "nodejs") } else { peers::python() };
+    let before = [interpreter.into_os_string(), peers::script(file).into_os_string()];
+    before.into_iter().chain(words.map(OsString::from)).collect()
 }
 
 /// What the script speaks.
 fn protocol(script: &str) -> &'static str {
-    if script.starts_with("grpc") { "grpc" } else { "http1" }
+    let known = [("grpc", "grpc"), ("rpc.js serve bolt", "bolt"), ("rpc.js serve dubbo", "dubbo")];
+    known.into_iter().find(|(begin, _)| script.starts_with(begin)).map_or("http1", |(_, protocol)| protocol)
 }
 
 /// Somebody who calls an app at a local address. From the first answer on, no request may fail.

@@ -5,9 +5,11 @@
 
 mod change_survives_kills;
 mod cli_tells_the_truth;
+mod control_plane_speaks_tls;
 mod control_survives_kills;
 mod data_plane_outlives_control_plane;
 mod dependencies;
+mod encrypted;
 mod encryption_switches;
 mod envoy_runs_from_weir;
 mod envoy_speaks_tls;
@@ -16,12 +18,12 @@ mod grpc_client_runs_from_weir;
 mod house;
 mod interception;
 mod joined;
+mod keys_stay_in_memory;
 mod mesh;
-mod netns;
 mod proxy_beside_peers;
+mod proxy_follows_hang_ups;
 mod release_train;
 mod rpc_peers_keep_their_words;
 mod supervisor_keeps_its_word;
 mod tls_beside_peers;
-mod two_hosts;
 mod up_shows_it;

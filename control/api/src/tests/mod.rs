@@ -10,9 +10,10 @@ mod watching;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures::{Stream, stream};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use weir_model::token::TokenRole;
 use weir_model::{Author, Token, TokenSpec};
@@ -22,6 +23,11 @@ use weir_store::{SharedStore, typed};
 
 use crate::login;
 use crate::{Api, Options, serve};
+
+/// Connections as they come.
+fn incoming(listener: TcpListener) -> impl Stream<Item = (TcpStream, SocketAddr)> {
+    stream::unfold(listener, |listener| async move { Some((listener.accept().await.unwrap(), listener)) })
+}
 
 /// A running API with one token per role.
 struct Server {
@@ -48,7 +54,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(store.clone(), Arc::new(Observed::default()), options, stopped.clone());
-        tokio::spawn(serve(listener, api, stopped));
+        tokio::spawn(serve(Box::pin(incoming(listener)), api, stopped));
         Server { address, store, stop, http: reqwest::Client::new() }
     }
 
@@ -84,7 +90,7 @@ async fn answer(response: Response) -> (StatusCode, Value) {
 /// A token that is called like its role.
 async fn add_token(store: &SharedStore, name: &str, role: TokenRole) {
     let actor = format!("user/{name}");
-    let token = Token::new(name, TokenSpec { actor, sha256: login::hash(name), role, expires_at: None });
+    let token = Token::new(name, TokenSpec { actor, sha256: login::hash(name), role, apps: vec![], expires_at: None });
     typed::create(&**store, &token, &Author::new("test", "set up")).await.unwrap();
 }
 

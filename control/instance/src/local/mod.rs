@@ -43,6 +43,8 @@ pub struct LocalOptions {
     pub weir: PathBuf,
     /// URL at which proxies reach the control plane.
     pub control: String,
+    /// By whom it is known, if that URL is `https`: a file of certificates, or a fingerprint.
+    pub control_ca: Option<String>,
     /// Token with which proxies join; passed on in the environment, never written.
     pub token: Option<String>,
 }
@@ -76,7 +78,7 @@ impl LocalProvider {
     fn spawn(&self, launch: &Launch, folder: &Path) -> io::Result<Child> {
         let log = open_log(&folder.join(LOG))?;
         let mut command = Command::new(&self.options.weir);
-        command.args(arguments(launch, folder, &self.options.control)).envs(&launch.env);
+        command.args(arguments(launch, folder, &self.options)).envs(&launch.env);
         command.env_remove("WEIR_TOKEN").env_remove("WEIR_ADMIN_TOKEN");
         if let Some(token) = &self.options.token {
             command.env("WEIR_TOKEN", token);
@@ -180,7 +182,7 @@ impl Provider for LocalProvider {
 }
 
 /// The command line of `weir run` for an instance.
-fn arguments(launch: &Launch, folder: &Path, control: &str) -> Vec<String> {
+fn arguments(launch: &Launch, folder: &Path, options: &LocalOptions) -> Vec<String> {
     let spec = &launch.spec;
     let mut flags = vec!["run".to_owned()];
     let mut flag = |name: &str, value: String| flags.extend([format!("--{name}"), value]);
@@ -197,7 +199,10 @@ fn arguments(launch: &Launch, folder: &Path, control: &str) -> Vec<String> {
         flag("app-address", application.ip().to_string());
     }
     flag("inbound", format!("{}:{}", spec.address, spec.port));
-    flag("control", control.to_owned());
+    flag("control", options.control.clone());
+    if let Some(ca) = &options.control_ca {
+        flag("control-ca", ca.clone());
+    }
     flag("folder", folder.display().to_string());
     for upstream in &spec.upstreams {
         flag("upstream", format!("{}={}", upstream.app, upstream.listen));

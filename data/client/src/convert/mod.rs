@@ -8,7 +8,6 @@
 //! Every resource is also checked by [`weir_config::validate`] by itself, so that a mistake is blamed on the resource
 //! that has it.
 
-mod chains;
 mod cluster;
 mod endpoint;
 mod error;
@@ -50,8 +49,8 @@ pub(crate) enum RouteSource {
     Rds(String),
     /// It came with the listener.
     Inline(Arc<RouteTable>),
-    /// There are none: all is passed on as bytes, as the listener says.
-    None,
+    /// Bytes go to this cluster.
+    Cluster(String),
 }
 
 /// A cluster (without endpoints, unless static) and where its endpoints come from.

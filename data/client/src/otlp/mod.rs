@@ -91,7 +91,7 @@ impl Exporter {
     async fn call(&mut self, request: ExportRequest) -> Result<ExportResponse, String> {
         let channel = match &self.channel {
             Some(channel) => channel.clone(),
-            None => channel::connect(&self.options.address, &self.options.token).await?,
+            None => channel::connect(&self.options.address, &self.options.token, None).await?,
         };
         self.channel = Some(channel.clone());
         let mut grpc = Grpc::new(channel);

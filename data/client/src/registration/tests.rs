@@ -6,7 +6,8 @@ use crate::fixtures::{FakeControlPlane, soon};
 fn client(control: &FakeControlPlane) -> (Registration, watch::Sender<Hello>) {
     let (hello, hellos) = watch::channel(Hello { instance: "order-1".into(), ..Default::default() });
     let token = Token::new("secret", "test").unwrap();
-    let options = RegistrationOptions { address: control.address.clone(), token, tls: watch::channel(None).1 };
+    let options =
+        RegistrationOptions { address: control.address.clone(), token, trust: None, tls: watch::channel(None).1 };
     let mut sequence = 0;
     let health = move || {
         sequence += 1;

@@ -12,6 +12,7 @@ use envoy_types::pb::google::rpc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+use weir_trust::Trust;
 
 use super::delta::Delta;
 use super::engine::{ApplyError, Engine, Sink, Update, Verdict};
@@ -39,6 +40,8 @@ pub struct XdsOptions {
     pub address: String,
     /// Sent with every stream.
     pub token: Token,
+    /// By whom an address that is `https` is known.
+    pub trust: Option<Trust>,
     /// Who asks.
     pub node: Node,
     /// State of the world instead of delta.
@@ -255,7 +258,8 @@ impl<V: Variant, S: Sink> Session<V, S> {
 
     /// One stream from its opening to its end. Never returns `Ok`.
     async fn stream(&mut self) -> Result<std::convert::Infallible, End> {
-        let channel = channel::connect(&self.options.address, &self.options.token).await.map_err(End::Lost)?;
+        let XdsOptions { address, token, trust, .. } = &self.options;
+        let channel = channel::connect(address, token, trust.as_ref()).await.map_err(End::Lost)?;
         let mut client = Client::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (requests, unsent) = mpsc::channel(MAX_UNSENT);
         self.variant.begin(self.options.node.to_proto());

@@ -59,7 +59,7 @@ impl Client {
         let (status_sender, status) = watch::channel(XdsStatus::default());
         let node = Node { instance: "order-1".into(), app: "order".into(), ..Default::default() };
         let token = Token::new("secret", "test").unwrap();
-        let options = XdsOptions { address: ads.address.clone(), token, node, is_sotw };
+        let options = XdsOptions { address: ads.address.clone(), token, trust: None, node, is_sotw };
         let sink = TestSink { applying: applying_sender, rejections: rejection_sender };
         let task = tokio::spawn(run(options, sink, status_sender));
         Client { applying, rejections, status, task }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use weir_client::Trust;
+
 /// Flags with which a proxy takes its configuration from a control plane instead of a file.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Control plane")]
@@ -10,6 +12,9 @@ pub struct ControlFlags {
     /// Address of the control plane, e.g. http://127.0.0.1:15010 [default: WEIR_CONTROL, unless there is --config]
     #[arg(long, value_name = "URL", requires_all = ["instance", "app"])]
     pub control: Option<String>,
+    /// By whom a control plane at https:// is known: a PEM file, or sha256:HEX as `weir control` prints it
+    #[arg(long, value_name = "FILE|FINGERPRINT", env = "WEIR_CONTROL_CA")]
+    pub control_ca: Option<Trust>,
     /// Name of this instance; unique in the mesh
     #[arg(long, value_name = "NAME", env = "WEIR_INSTANCE")]
     pub instance: Option<String>,
@@ -58,6 +63,9 @@ pub struct ControlFlags {
     /// File that holds the token for the control plane; wins over --token-env
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Neither take nor speak TLS, whatever the control plane wants: as a proxy that has no certificate
+    #[arg(long)]
+    pub no_tls: bool,
     /// Unix socket of the supervisor of this instance, for others to see
     #[arg(long, value_name = "SOCKET", default_value = "")]
     pub supervisor: String,

@@ -63,14 +63,15 @@ pub async fn run(
     let options = XdsOptions {
         address: identity.address.clone(),
         token: token.clone(),
+        trust: flags.control_ca.clone(),
         node: identity.node(),
         is_sotw: flags.xds_sotw,
     };
-    let address = identity.address.clone();
+    let (address, trust) = (identity.address.clone(), flags.control_ca.clone());
     let following = tokio::spawn(xds::run(options, sink, status));
     let showing = tokio::spawn(show_waiting(proxy.clone(), identity.address.clone(), statuses, checks.clone()));
     let registration =
-        tokio::spawn(register(proxy.clone(), identity, RegistrationOptions { address, token, tls }, checks));
+        tokio::spawn(register(proxy.clone(), identity, RegistrationOptions { address, token, trust, tls }, checks));
     let mut stop = pin!(stop);
     let asked = tokio::select! {
         () = &mut stop => false,
@@ -232,7 +233,7 @@ impl Identity {
             application: (flags.app_port != 0).then(|| SocketAddr::new(flags.app_address, flags.app_port)),
             upstreams: flags.upstreams.iter().map(|upstream| (upstream.app.clone(), upstream.listen)).collect(),
             version: self.release.clone(),
-            tls: true,
+            tls: !flags.no_tls,
         }
     }
 
@@ -260,7 +261,7 @@ impl Identity {
             self_check: Some(self_check),
             labels: flags.labels.iter().cloned().collect(),
             supervisor: flags.supervisor.clone(),
-            tls_capable: true,
+            tls_capable: !flags.no_tls,
             leaving: String::new(),
             admin: flags.admin.map(|admin| admin.to_string()).unwrap_or_default(),
             restarts: flags.restarts,

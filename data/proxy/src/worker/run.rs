@@ -132,7 +132,6 @@ impl Worker {
         Worker {
             stats,
             buffers: Default::default(),
-            own: Default::default(),
             handshakes: Cell::new(0),
             frames: Default::default(),
             scratch: Default::default(),

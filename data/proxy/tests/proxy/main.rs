@@ -12,6 +12,5 @@ mod rpc;
 mod rpc_life;
 mod rpc_peers;
 mod smuggling;
-mod tcp;
 mod tls;
 mod tls_switches;
