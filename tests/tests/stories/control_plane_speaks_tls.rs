@@ -151,8 +151,11 @@ fn a_token_of_one_app_joins_as_no_other() {
     stock.wait_line("a certificate is in use");
     let told = front.wait_line("is for stock and not for");
     assert!(told.contains("weir token create NAME --role proxy --app front"), "{told}");
-    let shown = weir.ok(&["get", "instances"]);
-    assert!(shown.contains("stock-1") && !shown.contains("front-1"), "{shown}");
+    eventually("one has joined, and no other", LONG, || {
+        let shown = weir.ok(&["get", "instances"]);
+        assert!(!shown.contains("front-1"), "{shown}");
+        if shown.contains("stock-1") { Ok(()) } else { Err(shown) }
+    });
 }
 
 /// An authority that openssl has made, in a folder.

@@ -62,18 +62,25 @@ fn no_core_is_dumped() {
     command.args(["--inbound", &inbound, "--app-port", "9"]).env("WEIR_TOKEN", weir.token());
     let mut proxy = Process::spawn("weir-proxy", &mut command);
     proxy.wait_line("a certificate is in use");
-    let limits = fs::read_to_string(format!("/proc/{}/limits", proxy.pid())).expect("it runs");
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("there is such a limit");
-    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    assert_eq!(core_limits(proxy.pid()), ["0", "0"]);
+    // The control plane's children inherit its limits, so it does without; not even the highest makes it dump.
+    let [_, highest] = core_limits(weir.process().pid());
+    let (pid, limit) = (weir.process().pid().to_string(), format!("--core={highest}:{highest}"));
+    let raised = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    assert!(raised.expect("prlimit can be run: the package util-linux is installed").success());
     for process in [&mut proxy, weir.process()] {
-        // Whatever limit is set from outside.
-        let pid = process.pid().to_string();
-        let raised = Command::new("prlimit").args(["--pid", &pid, "--core=unlimited"]).status();
-        assert!(raised.expect("prlimit can be run: the package util-linux is installed").success());
         process.signal(Signal::ABORT);
         let status = process.wait_exit(LONG);
         assert!(status.signal() == Some(6) && !status.core_dumped(), "{status:?}");
     }
+}
+
+/// Soft and hard limit of a process's core files.
+fn core_limits(pid: u32) -> [String; 2] {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("there is such a limit");
+    let mut words = core.split_whitespace().map(str::to_owned);
+    [words.next(), words.next()].map(|limit| limit.expect("it has a soft and a hard one"))
 }
 
 fn is_strict(weir: &Weir) {
