@@ -31,6 +31,7 @@ Changes
   freeze      Forbid changes for a time, or say when they are permitted
   release     Register, list and withdraw versions
   train       Watch and steer a release train
+  slo         Print Prometheus rules of objectives
   explain     Say why something waits or was blocked
   simulate    Simulate changes of a fleet
   events      Show what happened, and why
@@ -123,6 +124,8 @@ pub enum Ask {
     Release(Box<commands::release::Args>),
     /// Watch and steer a release train.
     Train(commands::train::Args),
+    /// Print Prometheus rules of objectives.
+    Slo(commands::slo::Args),
     /// Say why something waits or was blocked.
     Explain(commands::explain::Args),
     /// Show what happened, and why.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::check::{MAX_ANSWERS, Skip, listed, validate_skips};
 use crate::error::{FieldError, Invalid};
 use crate::instance::InstanceSpec;
 use crate::kind::Kind;
@@ -61,6 +62,12 @@ pub struct ChangeSpec {
     /// An instance that has not come back after this long (seconds) fails its batch.
     #[serde(default = "default_instance_timeout")]
     pub instance_timeout_seconds: u64,
+    /// Checks, by code, without which it may go on, and why. Written by `weir change skip-check`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skip_checks: BTreeMap<String, Skip>,
+    /// Checks, by code, that only advise otherwise and that this change must pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub require_checks: Vec<String>,
 }
 
 impl Level {
@@ -88,6 +95,8 @@ impl ChangeSpec {
             retries: 0,
             approved_batch: 0,
             instance_timeout_seconds: default_instance_timeout(),
+            skip_checks: BTreeMap::new(),
+            require_checks: Vec::new(),
         }
     }
 
@@ -592,6 +601,14 @@ impl Spec for ChangeSpec {
         v.range("judge.tolerance", self.judge.tolerance, 0.0, 10.0);
         v.range("judge.patienceSeconds", self.judge.patience_seconds, 1, MAX_SECONDS);
         v.range("instanceTimeoutSeconds", self.instance_timeout_seconds, 1, MAX_SECONDS);
+        validate_skips(v, &self.skip_checks);
+        v.range("requireChecks", self.require_checks.len(), 0, MAX_ANSWERS);
+        let known = |code: &String| code.starts_with("U-") || listed(code).is_some();
+        v.require(
+            self.require_checks.iter().all(known),
+            "requireChecks",
+            "must be codes: `weir change checks` lists them",
+        );
         v.each("ladder", &self.ladder, |v, r| v.range("bakeSeconds", r.bake_seconds, 0, MAX_SECONDS));
     }
 }

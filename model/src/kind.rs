@@ -33,13 +33,17 @@ pub enum Kind {
     Encryption,
     /// Brings versions from CI through the canary to production.
     ReleaseTrain,
+    /// A check of changes of somebody's own.
+    Check,
+    /// What an app promises its callers.
+    Slo,
     /// A login token, stored as a hash.
     Token,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 14] = [
         Kind::App,
         Kind::Unit,
         Kind::Instance,
@@ -51,6 +55,8 @@ impl Kind {
         Kind::Release,
         Kind::Encryption,
         Kind::ReleaseTrain,
+        Kind::Check,
+        Kind::Slo,
         Kind::Token,
     ];
 
@@ -68,6 +74,8 @@ impl Kind {
             Kind::Release => "Release",
             Kind::Encryption => "Encryption",
             Kind::ReleaseTrain => "ReleaseTrain",
+            Kind::Check => "Check",
+            Kind::Slo => "Slo",
             Kind::Token => "Token",
         }
     }
@@ -86,6 +94,8 @@ impl Kind {
             Kind::Release => "releases",
             Kind::Encryption => "encryptions",
             Kind::ReleaseTrain => "releasetrains",
+            Kind::Check => "checks",
+            Kind::Slo => "slos",
             Kind::Token => "tokens",
         }
     }

@@ -60,6 +60,8 @@ impl Object {
             Kind::Release => canonical::<crate::ReleaseSpec>(self),
             Kind::Encryption => canonical::<crate::EncryptionSpec>(self),
             Kind::ReleaseTrain => canonical::<crate::ReleaseTrainSpec>(self),
+            Kind::Check => canonical::<crate::CheckSpec>(self),
+            Kind::Slo => canonical::<crate::SloSpec>(self),
             Kind::Token => canonical::<crate::TokenSpec>(self),
         }
     }

@@ -24,6 +24,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("util-linux", "taskset"),
     ("nftables", "nft"),
     ("iproute2", "ip"),
+    ("prometheus", "prometheus"),
 ];
 
 /// Everything: packages, Python, Node.

@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::target::Target;
 
+mod checks;
 mod history;
 
 /// Arguments of `weir change`.
@@ -24,6 +25,8 @@ Examples:
   weir change approve to-b                the next batch, at level L2
   weir change plan -f to-b.yaml           what would it do?
   weir change report to-b -o md           all that it did, and why
+  weir change checks                      what every change is asked
+  weir change skip-check to-b S-BUDGET --reason 'this is the fix'
 
 What it is doing: weir get changes, weir explain change/to-b, weir describe change/to-b")]
 pub struct Args {
@@ -47,6 +50,10 @@ enum Verb {
     Rollback(Which),
     /// Let the next batch begin (level L2).
     Approve(Approve),
+    /// List all checks: code, when it is asked, severity, meaning.
+    Checks(checks::List),
+    /// Let it go on without a check. Needs --reason; who and why end in the change's record.
+    SkipCheck(checks::Skip),
     /// Show what a change would do, before it is applied: batches and why, who waits, forecast, largest blast radius.
     Plan(history::Plan),
     /// The whole record: plans, batches, verdicts, steps, who and why.
@@ -87,6 +94,8 @@ pub async fn main(args: Args) -> Outcome {
         Verb::Rollback(which) => command(&which, "RollBack", "is to be rolled back").await,
         Verb::Retry(which) => retry(&which).await,
         Verb::Approve(approve) => approve_batch(&approve).await,
+        Verb::Checks(list) => checks::list(&list).await,
+        Verb::SkipCheck(skip) => checks::skip(&skip).await,
         Verb::Plan(plan) => history::plan(&plan).await,
         Verb::Report(report) => history::report(&report).await,
         Verb::Diff(show) => history::show(&show, "diff").await,

@@ -23,7 +23,7 @@ Examples:
   weir get apps,units                     two lists
   weir get changes --watch                follow them
 
-Kinds: apps, units, instances (inst), routes, workloads (wl), freezes, changes (chg), releases (rel), tokens.")]
+Kinds: apps, units, instances (inst), routes, workloads (wl), freezes, changes (chg), releases (rel), checks, slos, tokens.")]
 pub struct Args {
     /// KIND, KIND NAME..., or KIND/NAME...
     #[arg(required = true, value_name = "WHAT")]

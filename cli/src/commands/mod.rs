@@ -17,6 +17,7 @@ pub mod login;
 pub mod proxies;
 pub mod release;
 pub mod simulate;
+pub mod slo;
 pub mod token;
 pub mod train;
 pub mod version;
@@ -65,6 +66,7 @@ async fn ask(command: Ask) -> Outcome {
         Ask::Freeze(args) => freeze::main(args).await,
         Ask::Release(args) => release::main(*args).await,
         Ask::Train(args) => train::main(args).await,
+        Ask::Slo(args) => slo::main(args).await,
         Ask::Explain(args) => explain::main(args).await,
         Ask::Events(args) => events::main(args).await,
         Ask::Check(args) => check::main(args).await,

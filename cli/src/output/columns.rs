@@ -111,6 +111,21 @@ fn own(kind: Kind) -> Vec<Column> {
             Column("DEPARTS", false, |o, now| time::clock(&o["status"]["nextDeparture"], now).into()),
             Column("MESSAGE", true, |o, _| text(o, "/status/message")),
         ],
+        Kind::Check => vec![
+            Column("CODE", false, |o, _| text(o, "/metadata/name").map(|name| weir_model::check::own_code(&name))),
+            Column("AT", false, |o, _| list(o, "/spec/at")),
+            Column("SEVERITY", false, |o, _| text(o, "/spec/severity")),
+            Column("APPS", true, |o, _| everything(list(o, "/spec/apps"))),
+            Column("MEANING", false, |o, _| text(o, "/spec/meaning")),
+        ],
+        Kind::Slo => vec![
+            Column("APP", false, |o, _| text(o, "/spec/app")),
+            Column("OBJECTIVE", false, |o, _| text(o, "/spec/objectivePercent").map(|p| format!("{p} %"))),
+            Column("DAYS", true, |o, _| text(o, "/spec/windowDays")),
+            Column("BUDGET LEFT", false, budget_left),
+            Column("ALERT", false, alert),
+            Column("MESSAGE", true, |o, _| text(o, "/status/message")),
+        ],
         Kind::Token => vec![
             Column("ACTOR", false, |o, _| text(o, "/spec/actor")),
             Column("ROLE", false, |o, _| text(o, "/spec/role")),
@@ -238,6 +253,17 @@ fn serving(object: &Value, _: Timestamp) -> Cell {
     let (serving, wanted) = (number(object, "/status/serving"), number(object, "/spec/replicas"));
     let mood = if serving == wanted { Mood::Good } else { Mood::Busy };
     Cell { text: format!("{serving}/{wanted}"), mood }
+}
+
+fn budget_left(object: &Value, _: Timestamp) -> Cell {
+    let Some(left) = object.pointer("/status/budgetLeft").and_then(Value::as_f64) else { return Cell::default() };
+    Cell { text: format!("{:.1} %", left * 100.0), mood: if left > 0.0 { Mood::Good } else { Mood::Bad } }
+}
+
+fn alert(object: &Value, _: Timestamp) -> Cell {
+    let cell = text(object, "/status/alert");
+    let mood = if cell.text == "Page" { Mood::Bad } else { Mood::Plain };
+    Cell { mood, ..cell }
 }
 
 fn effective_mode(object: &Value, _: Timestamp) -> Cell {

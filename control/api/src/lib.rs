@@ -24,6 +24,7 @@ mod removal;
 mod resources;
 mod serve;
 mod shared;
+mod skips;
 mod watching;
 
 #[cfg(test)]

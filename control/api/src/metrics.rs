@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use weir_model::change::ChangeSpec;
 use weir_model::instance::InstanceSpec;
-use weir_model::{Change, Instance};
+use weir_model::{Change, Instance, Slo, SloSpec};
 use weir_store::typed;
 
 use crate::error::Result;
@@ -52,6 +52,7 @@ impl Metrics {
         render_proxies(&mut out, shared);
         render_instances(&mut out, shared).await?;
         render_changes(&mut out, shared).await?;
+        render_slos(&mut out, shared).await?;
         render_process(&mut out);
         shared.options.metrics.iter().for_each(|source| source(&mut out));
         Ok(out)
@@ -128,6 +129,31 @@ async fn render_changes(out: &mut String, shared: &Shared) -> Result<()> {
     family(out, "weir_changes", "gauge", "Changes by phase.");
     for (phase, count) in counts {
         sample(out, "weir_changes", &[("phase", &phase)], count as f64);
+    }
+    Ok(())
+}
+
+async fn render_slos(out: &mut String, shared: &Shared) -> Result<()> {
+    let (slos, _): (Vec<Slo>, _) = typed::list::<SloSpec>(&*shared.store).await?;
+    let measured: Vec<&Slo> = slos.iter().filter(|slo| slo.status.measured_at.is_some()).collect();
+    family(
+        out,
+        "weir_slo_error_budget_left_ratio",
+        "gauge",
+        "Share of an error budget that is left; below 0: overspent.",
+    );
+    for slo in &measured {
+        if let Some(left) = slo.status.budget_left {
+            sample(out, "weir_slo_error_budget_left_ratio", &[("slo", slo.name()), ("app", &slo.spec.app)], left);
+        }
+    }
+    family(out, "weir_slo_burn_rate", "gauge", "How fast an error budget is spent; 1: exactly over its window.");
+    for slo in &measured {
+        for burn in &slo.status.burns {
+            let window = burn.window_seconds.to_string();
+            let labels = [("slo", slo.name()), ("app", &*slo.spec.app), ("window_seconds", &*window)];
+            sample(out, "weir_slo_burn_rate", &labels, burn.rate);
+        }
     }
     Ok(())
 }

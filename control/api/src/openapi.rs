@@ -4,8 +4,8 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use weir_model::{
-    AppSpec, ChangeRecordSpec, ChangeSpec, EncryptionSpec, FreezeSpec, InstanceSpec, Kind, Metadata, ReleaseSpec,
-    ReleaseTrainSpec, RouteSpec, Spec, TokenSpec, UnitSpec, WorkloadSpec,
+    AppSpec, ChangeRecordSpec, ChangeSpec, CheckSpec, EncryptionSpec, FreezeSpec, InstanceSpec, Kind, Metadata,
+    ReleaseSpec, ReleaseTrainSpec, RouteSpec, SloSpec, Spec, TokenSpec, UnitSpec, WorkloadSpec,
 };
 
 use crate::endpoints::{self, Endpoint, Topic};
@@ -167,6 +167,8 @@ fn schemas() -> Map<String, Value> {
     resource::<ReleaseSpec>(&mut generator, &mut own);
     resource::<ReleaseTrainSpec>(&mut generator, &mut own);
     resource::<EncryptionSpec>(&mut generator, &mut own);
+    resource::<CheckSpec>(&mut generator, &mut own);
+    resource::<SloSpec>(&mut generator, &mut own);
     resource::<TokenSpec>(&mut generator, &mut own);
     generator.subschema_for::<ErrorBody>();
     own.extend(generator.take_definitions(true));

@@ -17,7 +17,7 @@ use crate::merge::{merge, three_way};
 use crate::params::{self, ListParams, WriteParams};
 use crate::removal::{self, Removal};
 use crate::shared::Shared;
-use crate::watching;
+use crate::{skips, watching};
 
 /// Annotation with the text applied last: fields it set and the next text leaves out are removed.
 pub(crate) const LAST_APPLIED: &str = "weir.dev/last-applied";
@@ -184,7 +184,8 @@ impl<'a> Write<'a> {
     }
 
     async fn create(&self, object: Object) -> Result<Response> {
-        let (key, object) = (object.key(), object.canonical()?);
+        let (key, mut object) = (object.key(), object.canonical()?);
+        skips::sign(None, &mut object, &self.author.actor)?;
         let stored = if self.dry_run {
             match self.shared.store.get(&key).await? {
                 Some(_) => return Err(StoreError::AlreadyExists(key).into()),
@@ -197,7 +198,8 @@ impl<'a> Write<'a> {
         Ok((StatusCode::CREATED, [(RESULT, "created")], Json(stored)).into_response())
     }
 
-    async fn update(&self, before: &Object, object: Object) -> Result<Response> {
+    async fn update(&self, before: &Object, mut object: Object) -> Result<Response> {
+        skips::sign(Some(before), &mut object, &self.author.actor)?;
         removal::may_be_edited(before, &object)?;
         let given = object.metadata.resource_version;
         let key = object.key();

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, ChangeSpec, Evidence, Verdict};
+use weir_model::check::Said;
 use weir_model::freeze::Place;
 use weir_model::{App, Change, Freeze, FreezeSpec, Instance, InstanceSpec};
 use weir_store::{Store, typed};
 
 use crate::execute::with_names;
+use crate::report::check_text;
 use crate::windows::{Way, Windows};
 
 /// Entries of a list before "and so on".
@@ -46,6 +48,7 @@ pub fn explain(change: &Change, fleet: &Fleet<'_>, now: Timestamp) -> String {
     in_flight(out, change, fleet.instances);
     forecast(out, change);
     windows(out, change, fleet, now);
+    checks(out, change);
     left(out, change);
     line(out, &advice(change));
     text
@@ -182,6 +185,15 @@ fn ahead(change: &Change, instance: &Instance) -> bool {
     in_scope && change.spec.wanted_of(&instance.spec) != change.spec.target()
 }
 
+/// What does not say yes, and what goes on without it.
+fn checks(out: &mut String, change: &Change) {
+    if change.status.phase.ended() {
+        return;
+    }
+    let telling = change.status.checks.iter().filter(|answer| answer.said != Said::Pass);
+    telling.for_each(|answer| line(out, check_text(answer).trim_start_matches("- ")));
+}
+
 fn left(out: &mut String, change: &Change) {
     change.status.left.iter().take(LISTED).for_each(|(name, why)| line(out, &format!("Left: {name}, {why}.")));
 }
@@ -192,6 +204,9 @@ fn advice(change: &Change) -> String {
     match (change.status.phase, change.status.blocked) {
         (ChangePhase::Blocked, Some(BlockReason::ReleaseMissing)) => {
             format!("Next: apply a Release of {}; the change then goes on by itself.", change.spec.action)
+        }
+        (ChangePhase::Blocked, Some(BlockReason::CheckFailed)) => {
+            format!("Next: repair what the check found, or `{} CHECK --reason WHY`.", command("skip-check"))
         }
         (ChangePhase::Blocked, Some(BlockReason::RollbackFailed)) => {
             format!("Next: repair the instance, then `{}`.", command("retry"))

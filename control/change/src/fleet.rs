@@ -4,7 +4,7 @@
 //! is listed once; each look then reads what has changed since. It is a cache: a new process begins with an empty one, and
 //! a watch that can't go on begins it anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -12,14 +12,27 @@ use jiff::Timestamp;
 use weir_model::change::{Action, ChangeSpec};
 use weir_model::instance::ManagedBy;
 use weir_model::release::Component;
-use weir_model::{AppSpec, Change, FreezeSpec, Instance, Kind, Object, ReleaseSpec, Resource, UnitSpec, WorkloadSpec};
+use weir_model::{
+    AppSpec, Change, CheckSpec, FreezeSpec, Instance, Kind, Object, ReleaseSpec, Resource, Slo, UnitSpec, WorkloadSpec,
+};
 use weir_store::{Error, ListQuery, Result, Store, WatchEvent, WatchQuery};
 
-use crate::world::{Member, Name, Names, State, World, state};
+use crate::defence::own::Hearsay;
+use crate::defence::windows;
+use crate::world::{Member, Name, Names, SloFact, State, World, state};
 
 /// Kinds that a change depends on.
-const KINDS: [Kind; 7] =
-    [Kind::Instance, Kind::App, Kind::Unit, Kind::Freeze, Kind::Release, Kind::Workload, Kind::Change];
+const KINDS: [Kind; 9] = [
+    Kind::Instance,
+    Kind::App,
+    Kind::Unit,
+    Kind::Freeze,
+    Kind::Release,
+    Kind::Workload,
+    Kind::Change,
+    Kind::Check,
+    Kind::Slo,
+];
 
 /// The fleet and what bears on it.
 #[derive(Debug, Default)]
@@ -31,9 +44,11 @@ pub struct Fleet {
     apps: HashMap<String, Described>,
     canaries: HashMap<String, bool>,
     freezes: BTreeMap<String, FreezeSpec>,
-    releases: BTreeMap<String, (Component, String)>,
+    releases: BTreeMap<String, Released>,
     workloads: BTreeMap<String, WorkloadSpec>,
     changes: BTreeMap<String, Other>,
+    checks: BTreeMap<String, CheckSpec>,
+    slos: BTreeMap<String, SloFact>,
 }
 
 /// An instance, whichever change looks at it.
@@ -52,6 +67,15 @@ struct Facts {
 struct Described {
     tier: u8,
     line: Name,
+    owned: bool,
+}
+
+/// A version that may be brought somewhere.
+#[derive(Debug)]
+struct Released {
+    of: Component,
+    version: String,
+    tests_failed: u32,
 }
 
 /// A change, as far as others care.
@@ -130,7 +154,7 @@ impl Fleet {
             Kind::App => {
                 let app = Resource::<AppSpec>::try_from(object)?.spec;
                 let line = self.names.shared(&app.line);
-                self.apps.insert(name, Described { tier: app.tier, line });
+                self.apps.insert(name, Described { tier: app.tier, line, owned: !app.owner.is_empty() });
             }
             Kind::Unit => drop(self.canaries.insert(name, Resource::<UnitSpec>::try_from(object)?.spec.canary)),
             Kind::Freeze => drop(self.freezes.insert(name, Resource::<FreezeSpec>::try_from(object)?.spec)),
@@ -138,12 +162,14 @@ impl Fleet {
                 let spec = Resource::<ReleaseSpec>::try_from(object)?.spec;
                 // One that was withdrawn is as good as none.
                 match spec.withdrawn {
-                    None => drop(self.releases.insert(name, (spec.component, spec.version))),
+                    None => drop(self.releases.insert(name, released(spec))),
                     Some(_) => drop(self.releases.remove(&name)),
                 }
             }
             Kind::Workload => drop(self.workloads.insert(name, Resource::<WorkloadSpec>::try_from(object)?.spec)),
             Kind::Change => drop(self.changes.insert(name, other(Resource::try_from(object)?))),
+            Kind::Check => drop(self.checks.insert(name, Resource::try_from(object)?.spec)),
+            Kind::Slo => drop(self.slos.insert(name, slo(&Resource::try_from(object)?))),
             _ => {}
         }
         Ok(())
@@ -159,6 +185,8 @@ impl Fleet {
             Kind::Release => drop(self.releases.remove(name)),
             Kind::Workload => drop(self.workloads.remove(name)),
             Kind::Change => drop(self.changes.remove(name)),
+            Kind::Check => drop(self.checks.remove(name)),
+            Kind::Slo => drop(self.slos.remove(name)),
             _ => {}
         }
     }
@@ -181,14 +209,33 @@ impl Fleet {
             Action::ProxyUpgrade { .. } => Component::Proxy,
             Action::AppRelease { app, .. } => Component::App(app.clone()),
         };
-        let released = |(of, version): &(Component, String)| *of == component && version == target;
+        let release = self.releases.values().find(|r| r.of == component && r.version == target);
+        let apps: BTreeSet<&Name> = members.iter().filter(|m| m.in_scope).map(|m| &m.app).collect();
+        let slos: Vec<SloFact> = self.slos.values().filter(|slo| apps.contains(&slo.app)).cloned().collect();
         World {
             unsettled: self.unsettled(&members, change),
-            members,
-            freezes: self.freezes.values().cloned().collect(),
-            released: self.releases.values().any(released),
+            freezes: windows(&change.spec, self.freezes.values(), &slos),
+            released: release.is_some(),
             rival: if change.status.started_at.is_none() { self.rival(change) } else { None },
+            tests_failed: release.map_or(0, |r| r.tests_failed),
+            ownerless: apps.iter().filter(|app| !self.owned(app)).map(|app| (*app).clone()).collect(),
+            checks: self.checks_of(&apps),
+            slos,
+            heard: Hearsay::default(),
+            members,
         }
+    }
+
+    fn owned(&self, app: &str) -> bool {
+        self.apps.get(app).is_some_and(|described| described.owned)
+    }
+
+    fn checks_of(&self, apps: &BTreeSet<&Name>) -> Vec<(String, CheckSpec)> {
+        let concerns = |spec: &CheckSpec| {
+            spec.apps.is_empty() || spec.apps.iter().any(|app| apps.iter().any(|scope| ***scope == **app))
+        };
+        let ours = self.checks.iter().filter(|(_, spec)| concerns(spec));
+        ours.map(|(name, spec)| (name.clone(), spec.clone())).collect()
     }
 
     fn seen(&self, facts: &Facts, change: &Change) -> Member {
@@ -250,6 +297,21 @@ impl Facts {
     }
 }
 
+fn released(spec: ReleaseSpec) -> Released {
+    let tests_failed = spec.tests.map_or(0, |tests| tests.failed);
+    Released { of: spec.component, version: spec.version, tests_failed }
+}
+
+fn slo(slo: &Slo) -> SloFact {
+    SloFact {
+        name: slo.name().into(),
+        app: slo.spec.app.as_str().into(),
+        budget_left: slo.status.budget_left,
+        alert: slo.status.alert,
+        alert_since: slo.status.alert_since,
+    }
+}
+
 fn other(change: Resource<ChangeSpec>) -> Other {
     Other {
         created: change.metadata.created_at.unwrap_or(Timestamp::MAX),
@@ -259,7 +321,7 @@ fn other(change: Resource<ChangeSpec>) -> Other {
     }
 }
 
-fn member(instance: &Instance, names: &mut Names) -> Member {
+pub(crate) fn member(instance: &Instance, names: &mut Names) -> Member {
     let (spec, status) = (&instance.spec, &instance.status);
     let wanted = if spec.proxy_version.is_empty() { &status.proxy_version } else { &spec.proxy_version };
     Member {

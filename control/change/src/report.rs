@@ -1,5 +1,6 @@
 //! The record of a change for people and programs: what was planned, done and found, by whom and why.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use serde::Serialize;
 use weir_model::Change;
 use weir_model::change::{Batch, BatchPhase, ChangePhase, Evidence, Level, PlanVersion};
 use weir_model::change_record::{ChangeRecordSpec, Fact, Note};
+use weir_model::check::{CheckAnswer, Said, Severity, Skip};
 use weir_store::{AuditEntry, AuditQuery, Result, Store};
 
 use crate::execute::records;
@@ -42,6 +44,10 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// Steps before those.
     pub steps_omitted: usize,
+    /// What checks have said last.
+    pub checks: Vec<CheckAnswer>,
+    /// Checks that somebody lets it go on without: who, and why.
+    pub skips: BTreeMap<String, Skip>,
     /// Instances that left the change, and why.
     pub left: Vec<(String, String)>,
     /// Who wrote to it, and why.
@@ -96,6 +102,8 @@ pub async fn report(store: &dyn Store, change: &Change) -> Result<Report> {
         batches: change.status.batches.iter().filter(|b| b.phase != BatchPhase::Waiting).cloned().collect(),
         steps: Vec::new(),
         steps_omitted: 0,
+        checks: change.status.checks.clone(),
+        skips: change.spec.skip_checks.clone(),
         left: Vec::new(),
         writes,
     };
@@ -153,6 +161,8 @@ impl Report {
         self.plans.iter().for_each(|plan| plan_text(out, plan));
         line(out, "\n## Batches\n");
         self.batches.iter().for_each(|batch| batch_text(out, batch));
+        line(out, "\n## Checks\n");
+        out.push_str(&self.checks_text(|_| true));
         line(out, "\n## Left the change\n");
         self.left.iter().for_each(|(name, why)| line(out, &format!("- {name}: {why}")));
         line(out, "\n## Steps\n");
@@ -175,6 +185,18 @@ impl Report {
             line(&mut text, "Nothing kept it from running by itself.");
         }
         kept_from_next.iter().for_each(|why| line(&mut text, &format!("- {why}")));
+        let telling = self.checks_text(|answer| answer.said != Said::Pass);
+        text.push_str(if telling.is_empty() { "All checks say yes.\n" } else { &telling });
+        text
+    }
+
+    /// Answers of checks, and who skips which.
+    fn checks_text(&self, shown: impl Fn(&CheckAnswer) -> bool) -> String {
+        let mut text = String::new();
+        self.checks.iter().filter(|a| shown(a)).for_each(|a| line(&mut text, &check_text(a)));
+        for (code, Skip { actor, reason }) in &self.skips {
+            line(&mut text, &format!("- {code} is skipped by {actor}: {reason}"));
+        }
         text
     }
 
@@ -192,6 +214,18 @@ impl Report {
         self.batches.iter().for_each(|batch| batch_text(&mut text, batch));
         if text.is_empty() { "No batch has begun.\n".to_owned() } else { text }
     }
+}
+
+/// An answer in a line.
+pub(crate) fn check_text(answer: &CheckAnswer) -> String {
+    let CheckAnswer { code, said, message, .. } = answer;
+    let weight = match (answer.said, answer.severity, answer.skipped) {
+        (Said::Pass, ..) => "",
+        (_, _, true) => " (skipped)",
+        (_, Severity::Advisory, _) => " (advice)",
+        (_, Severity::Required, _) => "",
+    };
+    format!("- {code} {said:?}{weight}: {message}")
 }
 
 fn counts(facts: &[Fact]) -> (usize, usize) {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weir_model::freeze::Place;
 use weir_model::instance::InstancePhase;
-use weir_model::{FreezeSpec, Instance};
+use weir_model::slo::Alert;
+use weir_model::{CheckSpec, FreezeSpec, Instance};
+
+use crate::defence::own::Hearsay;
 
 /// A name that many share: of an app, a unit, a version.
 pub type Name = Arc<str>;
@@ -118,6 +121,46 @@ pub struct World {
     pub rival: Option<String>,
     /// Workloads whose instances are all in scope and that make new instances with another version.
     pub unsettled: Vec<String>,
+    /// Apps in scope of which nobody is named as owner.
+    pub ownerless: Vec<Name>,
+    /// Tests of the Release's build that failed.
+    pub tests_failed: u32,
+    /// Objectives of apps.
+    pub slos: Vec<SloFact>,
+    /// Checks of somebody's own that concern an app in scope, by name.
+    pub checks: Vec<(String, CheckSpec)>,
+    /// What Prometheus servers and plugins have answered.
+    pub heard: Hearsay,
+}
+
+/// How an app stands by one of its objectives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SloFact {
+    /// Name of the Slo.
+    pub name: Name,
+    /// The app.
+    pub app: Name,
+    /// Share of the error budget that is left; `None`: too few requests to say.
+    pub budget_left: Option<f64>,
+    /// How fast it burns.
+    pub alert: Alert,
+    /// Since when.
+    pub alert_since: Option<Timestamp>,
+}
+
+impl SloFact {
+    /// That its error budget is spent, in words.
+    pub fn spent(&self) -> Option<String> {
+        let left = self.budget_left.filter(|left| *left <= 0.0)?;
+        let over = (-left * 100.0).round();
+        Some(format!("slo/{} has spent its error budget, and {over} % more: {} waits", self.name, self.app))
+    }
+
+    /// That it burns at paging speed, in words.
+    pub fn burning(&self) -> Option<String> {
+        let words = || format!("slo/{} burns its error budget at paging speed: {} waits", self.name, self.app);
+        (self.alert == Alert::Page).then(words)
+    }
 }
 
 /// Names that many share, each kept once. Messages come and go, so those that nobody shares any more are dropped when

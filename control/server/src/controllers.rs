@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tracing::info;
 use weir_api::MetricsSource;
 use weir_change::execute::ChangeController;
+use weir_change::slo::SloController;
 use weir_change::train::TrainController;
 use weir_instance::LocalProvider;
 use weir_instance::local::LocalOptions;
@@ -80,6 +81,7 @@ pub(crate) async fn start(
     let mut loops = vec![
         start_loop(parts, base, "change", changes, options.clone()),
         start_loop(parts, base, "train", Arc::new(TrainController), options.clone()),
+        start_loop(parts, base, "slo", Arc::new(SloController::new(base.observed.clone())), options.clone()),
     ];
     if let Some(weir) = &config.supervisor {
         let token = access::instance_token(&base.store).await?;

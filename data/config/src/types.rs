@@ -37,8 +37,26 @@ pub struct Listener {
     /// What is spoken on it. `Auto` tells by the first bytes.
     #[serde(default)]
     pub protocol: ListenerProtocol,
-    /// Name of the route table, or (for [`ListenerProtocol::Tcp`]) of the cluster.
+    /// Name of the route table, or (for [`ListenerProtocol::Tcp`]) of the cluster for connections that
+    /// [`Listener::server_names`] has no other for; empty: those are refused.
+    #[serde(default)]
     pub routes: String,
+    /// Whether it has a socket of its own (default). One without is reached only through
+    /// [`Listener::original_destination`] of another, for connections that were going to where it is bound.
+    #[serde(default = "yes")]
+    pub bind_to_port: bool,
+    /// Takes connections that were going elsewhere and that the kernel has turned round to this listener. Each is served
+    /// by the listener that is bound where it was going, or whose clusters have an endpoint there, and by this one
+    /// otherwise.
+    #[serde(default)]
+    pub original_destination: bool,
+    /// Connections that begin with TLS and ask for one of these names go on as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_names: Vec<ServerNames>,
+    /// For [`ListenerProtocol::Auto`]: the cluster for connections on which none of the known protocols is spoken, or
+    /// on which the server is to speak first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_cluster: Option<String>,
     /// Bounds on what a peer may make the proxy hold.
     #[serde(default)]
     pub limits: Limits,
@@ -51,6 +69,25 @@ pub struct Listener {
     /// TLS; absent: what comes is taken as plaintext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
+}
+
+impl Listener {
+    /// Names of the clusters that get bytes as they are.
+    pub fn passes_to(&self) -> impl Iterator<Item = &str> {
+        let is_tcp = self.protocol == ListenerProtocol::Tcp && !self.routes.is_empty();
+        let rest = is_tcp.then_some(self.routes.as_str()).or(self.tcp_cluster.as_deref());
+        self.server_names.iter().map(|names| names.cluster.as_str()).chain(rest)
+    }
+}
+
+/// Names of TLS servers, and where connections that ask for them go (Server Name Indication, RFC 6066 section 3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerNames {
+    /// `a.example`, `*.example` or `*` for every name; exact wins over wildcard, longer over shorter.
+    pub names: Vec<String>,
+    /// Name of the cluster that gets the bytes, still encrypted for the server.
+    pub cluster: String,
 }
 
 /// Which side of the application a listener stands on.
@@ -100,6 +137,9 @@ pub struct Limits {
     pub max_requests: usize,
     /// Largest buffered chunk of a body per direction in bytes (default 64 KiB).
     pub buffer_bytes: usize,
+    /// Where TCP is what is left (see [`Listener::tcp_cluster`]), what is spoken must be told within this (milliseconds,
+    /// default 2,000): a server that speaks first is waited for by its caller.
+    pub detect_timeout_ms: u64,
     /// A started request head must be complete within this (milliseconds, default 10,000): HTTP 408.
     pub head_timeout_ms: u64,
     /// A kept-alive connection without a request is closed after this (milliseconds, default 300,000).
@@ -116,6 +156,7 @@ impl Default for Limits {
             max_frame_bytes: MAX_FRAME_BYTES,
             max_requests: 10_000,
             buffer_bytes: 64 * 1024,
+            detect_timeout_ms: 2_000,
             head_timeout_ms: 10_000,
             idle_timeout_ms: 300_000,
         }
@@ -393,7 +434,12 @@ pub struct Cluster {
     #[serde(default)]
     pub balance: Balance,
     /// Where they are.
+    #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    /// It has no endpoints of its own: each connection goes to where its caller was going, as
+    /// [`Listener::original_destination`] tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub original_destination: bool,
     /// Time to connect (milliseconds, default 1,000).
     #[serde(default = "connect_timeout")]
     pub connect_timeout_ms: u64,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     Cluster, Forward, HeaderEdits, Listener, ListenerProtocol, PathMatch, ProxyConfig, Redirect, Respond, Route,
-    RouteAction, RouteMatch, RouteTable, Secret, StringMatch, ValueMatch, VirtualHost,
+    RouteAction, RouteMatch, RouteTable, Secret, ServerNames, StringMatch, ValueMatch, VirtualHost,
 };
 
 /// Largest compiled regular expression (bytes): bounds what a configuration can make the proxy hold.
@@ -100,11 +100,14 @@ impl Check<'_> {
     }
 
     fn listener(&mut self, field: &str, listener: &Listener) {
+        let routes = listener.routes.as_str();
         let (known, what) = match listener.protocol {
-            ListenerProtocol::Tcp => (self.names.clusters.contains(listener.routes.as_str()), "cluster"),
-            _ => (self.names.tables.contains(listener.routes.as_str()), "route table"),
+            ListenerProtocol::Tcp if routes.is_empty() => (!listener.server_names.is_empty(), "cluster"),
+            ListenerProtocol::Tcp => (self.names.clusters.contains(routes), "cluster"),
+            _ => (self.names.tables.contains(routes), "route table"),
         };
-        self.require(known, || format!("{field}.routes"), || format!("there is no {what} `{}`", listener.routes));
+        self.require(known, || format!("{field}.routes"), || format!("there is no {what} `{routes}`"));
+        self.passing(field, listener);
         self.listener_limits(field, listener);
         if let Some(tls) = &listener.tls {
             self.certificate(&format!("{field}.tls.certificate"), &tls.certificate);
@@ -141,6 +144,7 @@ impl Check<'_> {
             ("maxRequests", limits.max_requests, 1, 10_000_000),
             ("maxFrameBytes", limits.max_frame_bytes, 1024, MAX_FRAME_BYTES),
             ("bufferBytes", limits.buffer_bytes, 4096, 16 * 1024 * 1024),
+            ("detectTimeoutMs", limits.detect_timeout_ms as usize, 1, 600_000),
             ("headTimeoutMs", limits.head_timeout_ms as usize, 1, 3_600_000),
             ("idleTimeoutMs", limits.idle_timeout_ms as usize, 1, 86_400_000),
         ];
@@ -290,6 +294,9 @@ impl Check<'_> {
     fn cluster(&mut self, field: &str, cluster: &Cluster) {
         self.range(|| format!("{field}.connectTimeoutMs"), cluster.connect_timeout_ms as usize, 1, 600_000);
         self.range(|| format!("{field}.endpoints"), cluster.endpoints.len(), 0, 100_000);
+        let contradicts = cluster.original_destination && !cluster.endpoints.is_empty();
+        let message = "there may be none: connections go to where their callers were going";
+        self.require(!contradicts, || format!("{field}.endpoints"), || message.into());
         self.range(|| format!("{field}.limits.maxConnections"), cluster.limits.max_connections, 1, 1_000_000);
         self.range(|| format!("{field}.limits.maxRequests"), cluster.limits.max_requests, 1, 10_000_000);
         if let Some(tls) = &cluster.tls {
@@ -309,6 +316,47 @@ impl Check<'_> {
             self.range(|| format!("{}.weight", at()), endpoint.weight as usize, 0, 1_000_000);
         }
     }
+}
+
+/// What goes on as bytes, and where connections come from.
+impl Check<'_> {
+    fn passing(&mut self, field: &str, listener: &Listener) {
+        let bound = listener.bind_to_port || !listener.original_destination;
+        let message = "has originalDestination, for which it must be bound";
+        self.require(bound, || format!("{field}.bindToPort"), || message.into());
+        if let Some(cluster) = &listener.tcp_cluster {
+            let at = || format!("{field}.tcpCluster");
+            self.known_cluster(at, cluster);
+            let auto = listener.protocol == ListenerProtocol::Auto;
+            self.require(auto, at, || "is for protocol Auto; of a Tcp listener, `routes` names the cluster".into());
+        }
+        let mut seen = HashSet::new();
+        for (index, names) in listener.server_names.iter().enumerate() {
+            self.server_names(&format!("{field}.serverNames[{index}]"), names, &mut seen);
+        }
+    }
+
+    fn server_names(&mut self, field: &str, names: &ServerNames, seen: &mut HashSet<String>) {
+        self.known_cluster(|| format!("{field}.cluster"), &names.cluster);
+        self.require(!names.names.is_empty(), || format!("{field}.names"), || "is empty".into());
+        for (index, name) in names.names.iter().enumerate() {
+            let at = || format!("{field}.names[{index}]");
+            self.require(is_server_name(name), at, || format!("`{name}` is not HOST, *.HOST or *"));
+            self.require(seen.insert(name.to_ascii_lowercase()), at, || format!("`{name}` is there twice"));
+        }
+    }
+
+    fn known_cluster(&mut self, field: impl FnOnce() -> String, cluster: &str) {
+        let known = self.names.clusters.contains(cluster);
+        self.require(known, field, || format!("there is no cluster `{cluster}`"));
+    }
+}
+
+/// A host name as TLS has it (RFC 6066 section 3), or a wildcard for what stands before one.
+fn is_server_name(name: &str) -> bool {
+    let host = name.strip_prefix("*.").unwrap_or(name);
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    name == "*" || (!host.is_empty() && host.len() <= 253 && host.bytes().all(legal))
 }
 
 /// RFC 9110 section 5.6.2.
@@ -390,6 +438,34 @@ mod tests {
         assert!(error.contains("`me`") && error.contains("`roots`"), "{error}");
         let error = crate::from_yaml("clusters: [{name: c, endpoints: [{address: '127.0.0.1:1', tls: true}]}]");
         assert!(error.unwrap_err().to_string().contains("clusters[0].endpoints[0].tls"));
+    }
+
+    #[test]
+    fn bytes_go_only_to_clusters_that_are_there() {
+        let text = |listener: &str| {
+            format!("{{listeners: [{{name: l, bind: '127.0.0.1:1', {listener}}}], clusters: [{{name: c}}]}}")
+        };
+        for right in [
+            "protocol: Tcp, routes: c",
+            "protocol: Tcp, routes: '', serverNames: [{names: [a.b, '*.b', '*'], cluster: c}]",
+        ] {
+            assert!(crate::from_yaml(&text(right)).is_ok(), "{right}: {:?}", crate::from_yaml(&text(right)));
+        }
+        for (wrong, told) in [
+            ("protocol: Tcp, routes: ''", "listeners[0].routes"),
+            ("protocol: Tcp, routes: c, tcpCluster: c", "`routes` names the cluster"),
+            ("protocol: Tcp, routes: c, serverNames: [{names: [a], cluster: d}]", "no cluster `d`"),
+            ("protocol: Tcp, routes: c, serverNames: [{names: ['a*'], cluster: c}]", "names[0]: `a*`"),
+            ("protocol: Tcp, routes: c, serverNames: [{names: [a, A], cluster: c}]", "`A` is there twice"),
+            ("protocol: Tcp, routes: c, serverNames: [{names: [], cluster: c}]", "names: is empty"),
+            ("protocol: Tcp, routes: c, originalDestination: true, bindToPort: false", "bindToPort"),
+        ] {
+            let error = crate::from_yaml(&text(wrong)).unwrap_err().to_string();
+            assert!(error.contains(told), "{wrong}: {error}");
+        }
+        let error =
+            crate::from_yaml("clusters: [{name: c, originalDestination: true, endpoints: [{address: '127.0.0.1:1'}]}]");
+        assert!(error.unwrap_err().to_string().contains("clusters[0].endpoints"));
     }
 
     #[test]

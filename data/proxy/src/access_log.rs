@@ -136,7 +136,7 @@ pub(crate) struct Line<'a> {
     /// Who the caller is by its certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<&'a str>,
-    /// Of RPC protocols: `host` is the service then, `method` the method.
+    /// Of RPC protocols: `host` is the service then, `method` the method. Of TCP: `host` is the server that TLS asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<&'a str>,
     pub(crate) method: &'a str,
@@ -152,6 +152,12 @@ pub(crate) struct Line<'a> {
     pub(crate) cluster: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) endpoint: Option<std::net::SocketAddr>,
+    /// From the caller; of TCP, as the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_received: Option<u64>,
+    /// To the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_sent: Option<u64>,
     /// Why the proxy itself answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<&'a str>,
@@ -183,6 +189,8 @@ mod tests {
             route: "r",
             cluster: "c",
             endpoint: None,
+            bytes_received: None,
+            bytes_sent: None,
             refused: None,
             trace_id: None,
         };

@@ -14,6 +14,7 @@ pub mod selfcheck;
 
 mod access_log;
 mod bridge;
+mod detect;
 mod http1;
 mod http2;
 mod io;

@@ -1,12 +1,13 @@
 //! The phases between a request's head and its upstream, the same for every protocol: route, filter, balance.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use weir_config::{Direction, Redirect, Respond};
 
-use crate::snapshot::{self, Action, Family, Fields, ForwardAction, Request, RouteEntry, RouteId, Target};
+use crate::snapshot::{self, Action, Family, Fields, ForwardAction, Request, RouteEntry, RouteId};
 use crate::stats::Refusal;
+use crate::upstream::Choice;
 use crate::worker::{ListenerView, Worker};
 
 /// What becomes of a request.
@@ -32,8 +33,15 @@ pub(crate) struct Destination {
     pub(crate) route: RouteId,
     /// Place of the cluster in the snapshot.
     pub(crate) cluster: usize,
-    /// For clusters that hash.
-    pub(crate) hash: Option<u64>,
+    /// What the endpoint is chosen by.
+    pub(crate) by: Choice,
+}
+
+/// Where a request's connection comes from, and where it was going if it was turned round to the proxy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) peer: IpAddr,
+    pub(crate) destination: Option<SocketAddr>,
 }
 
 /// An answer of the proxy's own.
@@ -70,7 +78,7 @@ impl Answer {
 pub(crate) fn decide<F: Fields>(
     worker: &Worker,
     listener: &ListenerView,
-    peer: IpAddr,
+    ends: Ends,
     request: &Request<'_, F>,
 ) -> Decision {
     if let Some(answer) = over_limit(worker, listener) {
@@ -80,7 +88,7 @@ pub(crate) fn decide<F: Fields>(
         let answer = Answer::refuse(Refusal::NoRoute, 404, "no route matches\n");
         return Decision { series: 0, route: None, next: Next::Answer(answer) };
     };
-    let (place, next) = act(worker, listener, peer, request, id, route);
+    let (place, next) = act(worker, listener, ends, request, id, route);
     Decision { series: route.series + place, route: Some(id), next }
 }
 
@@ -94,8 +102,7 @@ fn find_route<'a, F: Fields>(
     listener: &'a ListenerView,
     request: &Request<'_, F>,
 ) -> Option<(RouteId, &'a RouteEntry)> {
-    let Target::Router(router) = listener.compiled.target else { return None };
-    let router = &listener.view.snapshot.routers[router];
+    let router = &listener.view.snapshot.routers[listener.compiled.router?];
     let id = router.find(request)?;
     Some((id, router.route(id)))
 }
@@ -103,7 +110,7 @@ fn find_route<'a, F: Fields>(
 fn act<F: Fields>(
     worker: &Worker,
     listener: &ListenerView,
-    peer: IpAddr,
+    ends: Ends,
     request: &Request<'_, F>,
     id: RouteId,
     route: &RouteEntry,
@@ -113,10 +120,11 @@ fn act<F: Fields>(
         Action::Redirect(redirect) => (0, Next::Answer(Answer::redirect(redirect, request))),
         Action::Forward(forward) => {
             let (place, cluster) = forward.choose();
+            let by = Choice { hash: hash(forward, ends.peer, request), destination: ends.destination };
             let refused = filter(worker, listener)
                 .or_else(|| other_protocol(listener, cluster, request.family))
-                .or_else(|| cluster_over_limit(listener, cluster));
-            let destination = || Destination { route: id, cluster, hash: hash(forward, peer, request) };
+                .or_else(|| cluster_over_limit(listener, cluster, by));
+            let destination = || Destination { route: id, cluster, by };
             (place, refused.map_or_else(|| Next::Forward(destination()), Next::Answer))
         }
     }
@@ -134,12 +142,13 @@ fn other_protocol(listener: &ListenerView, cluster: usize, family: Family) -> Op
     (!reached).then(|| Answer::refuse(Refusal::Unsupported, 502, "the upstream speaks another protocol\n"))
 }
 
-fn cluster_over_limit(listener: &ListenerView, cluster: usize) -> Option<Answer> {
+/// Why nothing more may go to a cluster, if so.
+pub(crate) fn cluster_over_limit(listener: &ListenerView, cluster: usize, by: Choice) -> Option<Answer> {
     let cluster = &listener.view.clusters[cluster];
     if cluster.stats.requests.get() >= cluster.compiled.config.limits.max_requests as u64 {
         return Some(Answer::refuse(Refusal::ClusterRequests, 503, "too many requests in flight to the upstream\n"));
     }
-    let empty = cluster.endpoints.is_empty();
+    let empty = !cluster.has_endpoint(by);
     empty.then(|| Answer::refuse(Refusal::NoEndpoint, 503, "the upstream has no endpoint\n"))
 }
 

@@ -175,7 +175,8 @@ impl Proxy {
             current.listening.get(&listener.name).is_some_and(|(configured, _)| *configured == listener.config.bind)
         };
         let (mut opened, mut failures) = (Vec::new(), Vec::new());
-        for listener in snapshot.listeners.iter().filter(|listener| !is_open(listener)) {
+        let bound = snapshot.listeners.iter().filter(|listener| listener.config.bind_to_port);
+        for listener in bound.filter(|listener| !is_open(listener)) {
             match self.open_one(listener) {
                 Ok(one) => opened.push(one),
                 Err(source) => failures.push(BindFailure {
@@ -198,7 +199,9 @@ impl Proxy {
     fn note_applied(&self, snapshot: &Arc<Snapshot>, opened: &[Opened]) -> Applied {
         let mut current = lock(&self.inner.current);
         let before = current.listening.len();
-        current.listening.retain(|name, _| snapshot.listeners.iter().any(|listener| listener.name == *name));
+        let bound =
+            |listener: &CompiledListener, name: &Arc<str>| listener.config.bind_to_port && listener.name == *name;
+        current.listening.retain(|name, _| snapshot.listeners.iter().any(|listener| bound(listener, name)));
         let closed = before - current.listening.len();
         for one in opened {
             current.listening.insert(one.listener.name.clone(), (one.listener.config.bind, one.actual));

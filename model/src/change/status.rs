@@ -1,6 +1,6 @@
 //! What is observed of a change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, ChangePhase};
+use crate::check::CheckAnswer;
 use crate::meta::Condition;
 
 /// What is observed of a change.
@@ -55,6 +56,12 @@ pub struct ChangeStatus {
     /// How many those are.
     #[serde(skip_serializing_if = "is_none")]
     pub left_count: u32,
+    /// What checks have said, those before the next batch first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckAnswer>,
+    /// Checks skipped by a person of which the record tells.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub skipped: BTreeSet<String>,
     /// Since when nothing but instances that do not serve is left to change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<Timestamp>,
@@ -123,6 +130,8 @@ pub struct Rollback {
 pub enum BlockReason {
     /// There is no Release of the version wanted; goes on by itself when there is one.
     ReleaseMissing,
+    /// A check said no before a batch; goes on by itself when it says yes.
+    CheckFailed,
     /// A batch did harm or did not come up.
     BatchFailed,
     /// Too little traffic for a verdict, or a verdict that stayed in doubt.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::change::{Action, Batch, BatchPhase, BlockReason, Budget, ChangePhase, Level, Outcome, Verdict};
+use weir_model::check::{CheckAnswer, Said};
 
+use super::defend::told;
 use super::step::Walk;
 use crate::check::{Wave, check_wave};
 use crate::judge::{self, Group, Question};
@@ -40,7 +42,7 @@ impl<'a> Walk<'a> {
         self.judge(index);
     }
 
-    fn batch(&self, index: usize) -> &Batch {
+    pub(super) fn batch(&self, index: usize) -> &Batch {
         &self.status.batches[index]
     }
 
@@ -161,9 +163,13 @@ impl<'a> Walk<'a> {
         if self.status.phase == ChangePhase::Paused {
             return self.wait("paused by a person; what is in flight finishes".into(), super::step::LOOK);
         }
-        match self.admitted(self.batch(index), None) {
-            Ok(names) if names.is_empty() => self.explain_standstill(index),
-            Ok(names) => {
+        match self.admitted(self.batch(index), None).map(|names| self.those_that_pass(names)) {
+            Ok((names, Some(why))) if names.is_empty() => {
+                self.status.waiting_since = None;
+                self.wait(format!("batch {}: {why}", self.batch(index).number), super::step::LOOK);
+            }
+            Ok((names, _)) if names.is_empty() => self.explain_standstill(index),
+            Ok((names, _)) => {
                 let now = self.now;
                 self.status.waiting_since = None;
                 let started = Arc::make_mut(&mut self.batch_mut(index).started);
@@ -295,10 +301,13 @@ impl<'a> Walk<'a> {
         judge::decide(&mut verdict, &self.question(index, groups.len()));
         let (outcome, reason) = (verdict.outcome, verdict.reason.clone());
         self.batch_mut(index).verdict = Some(verdict);
-        match outcome {
-            Outcome::Fail => self.fail_batch(index, reason),
-            Outcome::Pass => self.pass_batch(index, reason),
-            Outcome::Inconclusive => self.keep_watching(index, reason),
+        let held = self.held_after(index);
+        match (outcome, held) {
+            (Outcome::Fail, _) => self.fail_batch(index, reason),
+            (_, Some(held)) if held.said == Said::Fail => self.fail_batch(index, told(&held)),
+            (Outcome::Pass, Some(held)) => self.hold_batch(index, &held),
+            (Outcome::Pass, None) => self.pass_batch(index, reason),
+            (Outcome::Inconclusive, _) => self.keep_watching(index, reason),
         }
     }
 
@@ -383,7 +392,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Post-check on every instance of the batch: version converged, serving, self-check passed.
-    fn unhealthy(&self, index: usize) -> Vec<String> {
+    pub(super) fn unhealthy(&self, index: usize) -> Vec<String> {
         let ours = self.batch(index).done.keys().filter(|n| !self.status.left.contains_key(*n));
         let members = ours.filter_map(|n| self.by_name.get(n.as_str()));
         let noun = self.change.spec.noun();
@@ -433,13 +442,22 @@ impl<'a> Walk<'a> {
     }
 
     fn keep_watching(&mut self, index: usize, reason: String) {
-        let batch = self.batch(index);
+        let message = format!("batch {}: {reason}", self.batch(index).number);
+        self.watch_with_patience(index, message, "send it traffic and retry, or roll back");
+    }
+
+    /// The judge has found no harm, but a check does not say yes yet.
+    fn hold_batch(&mut self, index: usize, held: &CheckAnswer) {
+        let message = format!("batch {}: {}", self.batch(index).number, told(held));
+        let hint = format!("retry, roll back, or `weir change skip-check {} {}`", self.change.name(), held.code);
+        self.watch_with_patience(index, message, &hint);
+    }
+
+    fn watch_with_patience(&mut self, index: usize, message: String, hint: &str) {
         let (bake, _) = self.rung(index);
         let limit = bake.saturating_add(self.change.spec.judge.patience_seconds);
-        let out_of_patience = batch.baking_since.is_some_and(|since| self.now >= plan::later(since, limit));
-        let message = format!("batch {}: {reason}", batch.number);
-        if out_of_patience {
-            let hint = "send it traffic and retry, or roll back";
+        let late = |since: Timestamp| self.now >= plan::later(since, limit);
+        if self.batch(index).baking_since.is_some_and(late) {
             return self.block(BlockReason::NoEvidence, format!("{message}; no verdict in {limit} s: {hint}"));
         }
         self.wait(message, super::step::LOOK);

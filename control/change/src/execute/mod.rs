@@ -11,6 +11,7 @@
 
 mod act;
 mod batch;
+mod defend;
 mod forecast;
 mod record;
 mod rollback;
@@ -29,6 +30,7 @@ use weir_reconcile::{Context, Controller, Failure, Next};
 use weir_store::observed::Observed;
 use weir_store::{Store, typed};
 
+use crate::defence::probe::Probes;
 use crate::fleet::Fleet;
 pub use crate::world::World;
 pub use act::{Write, writes};
@@ -46,6 +48,7 @@ pub const SOURCE: &str = "controller/change";
 pub struct Memory {
     fleet: tokio::sync::Mutex<Fleet>,
     ledgers: Mutex<HashMap<String, Ledger>>,
+    probes: Probes,
     /// Uids of changes that have ended and whose events are all told.
     told: Mutex<HashSet<String>>,
 }
@@ -90,7 +93,7 @@ impl Controller for ChangeController {
     }
 
     fn watches(&self) -> Vec<Kind> {
-        vec![Kind::Change, Kind::Instance, Kind::Freeze, Kind::Release]
+        vec![Kind::Change, Kind::Instance, Kind::Freeze, Kind::Release, Kind::Check, Kind::Slo]
     }
 
     fn concerns(&self, object: &Object) -> Vec<Key> {
@@ -132,7 +135,7 @@ pub async fn reconcile(
         memory.ledgers().insert(name.to_owned(), ledger);
         return Ok(Some(Duration::ZERO));
     }
-    let world = look(store, memory, &opened.change).await?;
+    let world = look(store, memory, observed, &opened.change, now).await?;
     let decided = step(&opened.change, &world, &observed.telemetry, now);
     let (recorded, ledger) = record::write(store, &stored, opened, &decided, now).await?;
     act::carry_out(store, &recorded, &world, &decided.settle).await?;
@@ -150,12 +153,23 @@ async fn end(store: &dyn Store, memory: &Memory, change: &weir_model::Change) ->
         return Ok(());
     }
     record::tell_the_end(store, change).await?;
+    memory.probes.forget(&change.metadata.uid);
     lock().insert(change.metadata.uid.clone());
     Ok(())
 }
 
-async fn look(store: &dyn Store, memory: &Memory, change: &weir_model::Change) -> weir_store::Result<World> {
+async fn look(
+    store: &dyn Store,
+    memory: &Memory,
+    observed: &Observed,
+    change: &weir_model::Change,
+    now: Timestamp,
+) -> weir_store::Result<World> {
     let mut fleet = memory.fleet.lock().await;
     fleet.refresh(store).await?;
-    Ok(fleet.world(change))
+    let mut world = fleet.world(change);
+    drop(fleet);
+    defend::ask_others(&memory.probes, change, &world, &observed.telemetry, now);
+    world.heard = memory.probes.heard(&change.metadata.uid);
+    Ok(world)
 }

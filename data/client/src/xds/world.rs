@@ -287,11 +287,8 @@ impl World {
 
     fn used_clusters(&self) -> BTreeSet<String> {
         let tables = self.routes.values().flat_map(Held::each).flat_map(|table| clusters_of(table));
-        let listeners = self.listeners.values().flat_map(Held::each).flat_map(|listener| match &listener.routes {
-            RouteSource::Rds(_) => BTreeSet::new(),
-            RouteSource::Inline(table) => clusters_of(table),
-            RouteSource::Cluster(name) => BTreeSet::from([name.as_str()]),
-        });
+        let listeners =
+            self.listeners.values().flat_map(Held::each).flat_map(|listener| clusters_of_listener(listener));
         tables.chain(listeners).map(str::to_owned).collect()
     }
 
@@ -331,7 +328,7 @@ impl World {
         match source {
             RouteSource::Rds(name) => self.routes.get(name)?.active.as_ref(),
             RouteSource::Inline(table) => Some(table),
-            RouteSource::Cluster(_) => None,
+            RouteSource::None => None,
         }
     }
 
@@ -441,12 +438,24 @@ fn lacks_routes(
     routes: &Table<RouteTable>,
     clusters: &Table<ClusterResource>,
 ) -> Vec<Missing> {
-    match &listener.routes {
-        RouteSource::Rds(name) if routes.get(name).is_some_and(|held| held.active.is_some()) => Vec::new(),
-        RouteSource::Rds(name) => vec![Missing::Routes(name.clone())],
-        RouteSource::Inline(table) => lacks_clusters(clusters_of(table), clusters),
-        RouteSource::Cluster(name) => lacks_clusters(BTreeSet::from([name.as_str()]), clusters),
-    }
+    let lacks_table = match &listener.routes {
+        RouteSource::Rds(name) if routes.get(name).is_none_or(|held| held.active.is_none()) => {
+            Some(Missing::Routes(name.clone()))
+        }
+        _ => None,
+    };
+    let mut lacking = lacks_clusters(clusters_of_listener(listener), clusters);
+    lacking.extend(lacks_table);
+    lacking
+}
+
+/// The clusters that a listener names itself.
+fn clusters_of_listener(listener: &ListenerResource) -> BTreeSet<&str> {
+    let of_table = match &listener.routes {
+        RouteSource::Inline(table) => clusters_of(table),
+        RouteSource::Rds(_) | RouteSource::None => BTreeSet::new(),
+    };
+    of_table.into_iter().chain(listener.listener.passes_to()).collect()
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Exchange<'_> {
         let times = Times { deadlines: &deadlines, idle: self.idle() };
         let (mut attempts, kept) = (Attempts::default(), Cell::new(true));
         loop {
-            let Some(endpoint) = cluster.choose(self.outgoing.to.hash, &attempts.tried) else {
+            let Some(endpoint) = cluster.choose(self.outgoing.to.by, &attempts.tried) else {
                 return self.answer(Refusal::NoEndpoint, 503, "the upstream has no endpoint\n").await;
             };
             self.body.rewind();

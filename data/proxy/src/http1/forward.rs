@@ -97,7 +97,7 @@ impl Exchange<'_> {
     async fn run(&mut self) -> After {
         let mut attempts = Attempts::default();
         loop {
-            let Some(endpoint) = self.cluster.choose(self.outgoing.to.hash, &attempts.tried) else {
+            let Some(endpoint) = self.cluster.choose(self.outgoing.to.by, &attempts.tried) else {
                 return self.answer(Refusal::NoEndpoint, 503, "the upstream has no endpoint\n").await;
             };
             let failure = match self.acquire(&endpoint).await {

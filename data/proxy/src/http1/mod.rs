@@ -18,7 +18,7 @@ pub(crate) use answer::{reason_phrase, write_answer};
 pub(crate) use forward::{explain, write_failure};
 pub(crate) use prepare::{Facts, forward_action, forwarded_for, is_idempotent};
 pub(crate) use respond::{MAX_RESPONSE_HEAD, MAX_RESPONSE_HEADERS};
-pub(crate) use tunnel::tunnel;
+pub(crate) use tunnel::{Moved, tunnel};
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};

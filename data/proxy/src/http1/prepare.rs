@@ -105,7 +105,7 @@ fn decided(connection: &Connection, view: Rc<ListenerView>, bytes: &[u8], head: 
         path: head.path,
         fields: &fields,
     };
-    let decision = decide(&connection.worker, &view, connection.peer.ip(), &request);
+    let decision = decide(&connection.worker, &view, connection.ends(), &request);
     ticket.decided(&decision);
     let trace = trace(connection, &view, head);
     ticket.keep_details(trace, || details(connection, head));

@@ -1,5 +1,6 @@
 //! Bytes both ways, after an upgrade or on a plain TCP listener.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::After;
 use crate::io::{BUFFER_BYTES, Buf, Reader, Stream, Timer, Writer};
+use crate::stats::{ClusterStats, Counter};
 use crate::upstream::Lease;
 use crate::worker::{Connection, Worker};
 
@@ -23,8 +25,21 @@ pub(super) async fn run(
     let view = connection.listener.view();
     let idle = Duration::from_millis(view.compiled.config.limits.idle_timeout_ms);
     let Connection { worker, stream, timer, .. } = connection;
-    tunnel(worker, timer, idle, (stream, from_caller), (&mut lease.stream, &mut from_upstream)).await;
+    let (stats, up, down) = (lease.stats(), Cell::new(0), Cell::new(0));
+    let moved = Moved { total: &stats, up: &up, down: &down };
+    tunnel(worker, timer, idle, (stream, from_caller), (&mut lease.stream, &mut from_upstream), moved).await;
     After::Close
+}
+
+/// Where the bytes that pass are counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moved<'a> {
+    /// Those of all connections to the cluster.
+    pub(crate) total: &'a ClusterStats,
+    /// From this caller.
+    pub(crate) up: &'a Cell<u64>,
+    /// To this caller.
+    pub(crate) down: &'a Cell<u64>,
 }
 
 /// See [`run`].
@@ -34,12 +49,15 @@ pub(crate) async fn tunnel(
     idle: Duration,
     (caller, from_caller): (&mut Stream, &mut Buf),
     (upstream, from_upstream): (&mut Stream, &mut Buf),
+    moved: Moved<'_>,
 ) {
     let (caller_reader, caller_writer) = caller.split();
     let (upstream_reader, upstream_writer) = upstream.split();
-    let moved = std::cell::Cell::new(Instant::now());
-    let mut up = Box::pin(pump(worker, from_caller, caller_reader, upstream_writer, &moved));
-    let mut down = Box::pin(pump(worker, from_upstream, upstream_reader, caller_writer, &moved));
+    let last = Cell::new(Instant::now());
+    let sent = (moved.up, &moved.total.sent_bytes);
+    let received = (moved.down, &moved.total.received_bytes);
+    let mut up = Box::pin(pump(worker, from_caller, caller_reader, upstream_writer, &last, sent));
+    let mut down = Box::pin(pump(worker, from_upstream, upstream_reader, caller_writer, &last, received));
     let (mut up_ended, mut down_ended) = (false, false);
     poll_fn(|cx| {
         for (pump, ended) in [(&mut up, &mut up_ended), (&mut down, &mut down_ended)] {
@@ -49,7 +67,7 @@ pub(crate) async fn tunnel(
                 _ => {}
             }
         }
-        if up_ended && down_ended { Poll::Ready(()) } else { timer.poll_until(cx, moved.get() + idle).map(|_| ()) }
+        if up_ended && down_ended { Poll::Ready(()) } else { timer.poll_until(cx, last.get() + idle).map(|_| ()) }
     })
     .await;
 }
@@ -59,11 +77,14 @@ async fn pump(
     buf: &mut Buf,
     mut from: Reader<'_>,
     mut to: Writer<'_>,
-    moved: &std::cell::Cell<Instant>,
+    last: &Cell<Instant>,
+    (moved, total): (&Cell<u64>, &Counter),
 ) -> io::Result<()> {
     loop {
         if !buf.is_empty() {
             to.write_all(buf.filled(), b"").await?;
+            moved.set(moved.get() + buf.len() as u64);
+            total.add(buf.len() as u64);
             buf.consume(buf.len());
         }
         worker.buffers.release_if_empty(buf);
@@ -72,6 +93,6 @@ async fn pump(
         if read == 0 {
             return to.finish().await;
         }
-        moved.set(Instant::now());
+        last.set(Instant::now());
     }
 }

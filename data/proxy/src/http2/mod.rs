@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::bridge::{Decided, Exchange, MapFields, Outgoing, RequestBody, Sink, content_length, is_grpc};
 use crate::http1::{forward_action, forwarded_for};
 use crate::io::{Buf, Prefixed, Timer};
-use crate::phases::{Answer, Next, decide};
+use crate::phases::{Answer, Ends, Next, decide};
 use crate::snapshot::{self, Family, rewritten};
 use crate::stats::{Fault, Link, Refusal};
 use crate::trace::TraceContext;
@@ -31,6 +31,7 @@ struct Shared {
     worker: Rc<Worker>,
     listener: Rc<ListenerState>,
     peer: SocketAddr,
+    destination: Option<SocketAddr>,
     link: Option<Link>,
     active: Cell<usize>,
     quiet_since: Cell<Instant>,
@@ -38,7 +39,7 @@ struct Shared {
 
 /// Serves a connection; `first` holds what was read from it already.
 pub(crate) async fn serve(connection: Box<Connection>, first: Buf) {
-    let Connection { worker, listener, control, stream, peer, mut timer, security, link } = *connection;
+    let Connection { worker, listener, control, stream, peer, destination, mut timer, security, link } = *connection;
     let limits = listener.view().compiled.config.limits.clone();
     let idle = Duration::from_millis(limits.idle_timeout_ms);
     let mut builder = Builder::new();
@@ -56,7 +57,15 @@ pub(crate) async fn serve(connection: Box<Connection>, first: Buf) {
         return;
     };
     let quiet_since = Cell::new(Instant::now());
-    let shared = Rc::new(Shared { worker, listener, peer, link, active: Cell::new(0), quiet_since });
+    let shared = Rc::new(Shared {
+        worker,
+        listener,
+        peer,
+        destination: destination.map(|boxed| *boxed),
+        link,
+        active: Cell::new(0),
+        quiet_since,
+    });
     let mut told = None;
     loop {
         let accepted = poll_fn(|cx| {
@@ -110,6 +119,10 @@ impl Drop for Active {
 }
 
 impl Shared {
+    fn ends(&self) -> Ends {
+        Ends { peer: self.peer.ip(), destination: self.destination }
+    }
+
     fn note_end(&self, error: &h2::Error) {
         let fault = if error.is_io() { Fault::DownstreamReset } else { Fault::Protocol };
         if !error.is_io() || self.active.get() > 0 {
@@ -166,7 +179,7 @@ fn decided(
     let fields = MapFields(&parts.headers);
     let request =
         snapshot::Request { family: Family::Http, method: parts.method.as_str(), host: &host, path, fields: &fields };
-    let decision = decide(&shared.worker, view, shared.peer.ip(), &request);
+    let decision = decide(&shared.worker, view, shared.ends(), &request);
     ticket.decided(&decision);
     let trace = trace(shared, view, &parts.headers);
     ticket.keep_details(trace, || Details {

@@ -13,6 +13,6 @@ mod tls;
 pub(crate) use buf::{BUFFER_BYTES, Buf, BufferPool};
 pub(crate) use frames::FramePool;
 pub(crate) use listen::{Listener, bind};
-pub(crate) use stream::{NotWritten, Prefixed, Reader, Stream, Unsecured, Writer, connect};
+pub(crate) use stream::{NotWritten, Prefixed, Reader, Stream, Unsecured, Writer, canonical, connect};
 pub(crate) use timer::{Elapsed, Timer};
 pub(crate) use tls::Session;

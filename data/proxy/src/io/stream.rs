@@ -59,6 +59,11 @@ fn send_unpaced(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_congestion(b"reno");
 }
 
+/// IPv4 as such, also on a socket for IPv6.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 impl Stream {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> Self {
         // A socket that does not take the option still works, only slower.
@@ -67,6 +72,21 @@ impl Stream {
             send_unpaced(&stream);
         }
         Stream { socket: stream, tls: None }
+    }
+
+    /// Where the peer was going before the kernel turned the connection round (`SO_ORIGINAL_DST` and
+    /// `IP6T_SO_ORIGINAL_DST`, Linux's `netfilter_ipv4.h`); `None` if it came straight here.
+    pub(crate) fn original_destination(&self) -> Option<SocketAddr> {
+        let socket = SockRef::from(&self.socket);
+        let local = canonical(self.socket.local_addr().ok()?);
+        let asked = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+        let destination = canonical(asked.ok()?.as_socket()?);
+        (destination != local).then_some(destination)
+    }
+
+    /// This end of the connection.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
     }
 
     /// Waits until there is something to read, without holding a buffer meanwhile.

@@ -16,6 +16,7 @@ use super::frame::{Frame, Head, Kind, Protocol, Reject};
 use super::outbox::Outbox;
 use super::{give_back, poll_read, request};
 use crate::io::{Buf, Prefixed, Timer};
+use crate::phases::Ends;
 use crate::stats::{Fault, Link, Refusal};
 use crate::tls::Security;
 use crate::worker::{Connection, Leaving, ListenerState, Worker, count_refusal};
@@ -35,6 +36,7 @@ pub(super) struct Caller {
     pub(super) worker: Rc<Worker>,
     pub(super) listener: Rc<ListenerState>,
     pub(super) peer: SocketAddr,
+    destination: Option<SocketAddr>,
     /// Who the caller is, where that is asked.
     pub(super) link: Option<Link>,
     pub(super) protocol: Protocol,
@@ -73,7 +75,7 @@ impl Caller {
     fn new(
         worker: Rc<Worker>,
         listener: Rc<ListenerState>,
-        peer: SocketAddr,
+        (peer, destination): (SocketAddr, Option<SocketAddr>),
         link: Option<Link>,
         protocol: Protocol,
         max_frame_bytes: usize,
@@ -82,6 +84,7 @@ impl Caller {
             worker,
             listener,
             peer,
+            destination,
             link,
             protocol,
             outbox: Outbox::default(),
@@ -90,6 +93,11 @@ impl Caller {
             max_unread: max_frame_bytes.saturating_mul(MAX_FRAMES_UNREAD),
             overrun: Cell::new(false),
         }
+    }
+
+    /// Where it comes from and was going.
+    pub(super) fn ends(&self) -> Ends {
+        Ends { peer: self.peer.ip(), destination: self.destination }
     }
 
     /// Sends a frame, unless the caller is gone.
@@ -116,10 +124,17 @@ enum End {
 
 /// Serves a connection until it ends; `first` holds what was read from it already.
 pub(crate) async fn serve(connection: Box<Connection>, protocol: Protocol, first: Buf) {
-    let Connection { worker, listener, control, stream, peer, timer, security, link } = *connection;
+    let Connection { worker, listener, control, stream, peer, destination, timer, security, link } = *connection;
     let limits = listener.view().compiled.config.limits.clone();
     let mut serving = Serving {
-        caller: Rc::new(Caller::new(worker, listener, peer, link, protocol, limits.max_frame_bytes)),
+        caller: Rc::new(Caller::new(
+            worker,
+            listener,
+            (peer, destination.map(|boxed| *boxed)),
+            link,
+            protocol,
+            limits.max_frame_bytes,
+        )),
         stream: Prefixed::new(first, stream),
         unread: BytesMut::new(),
         timer,

@@ -63,7 +63,7 @@ fn look(
         path: &path,
         fields: &called.labels,
     };
-    let decision = decide(&caller.worker, view, caller.peer.ip(), &request);
+    let decision = decide(&caller.worker, view, caller.ends(), &request);
     ticket.decided(&decision);
     if decision.route.is_some() {
         let (service, method) = (called.service.as_ref(), called.method.as_ref());
@@ -103,7 +103,7 @@ fn prepare(mut frame: Frame, call: &mut Call, timeout: Option<Duration>, trace: 
 /// Sends a request over a connection that is there; where none is, a task of its own opens one.
 fn send(worker: &Rc<Worker>, protocol: Protocol, frame: Frame, mut call: Call) {
     let cluster = call.cluster();
-    let Some(endpoint) = cluster.choose(call.to.hash, &call.attempts.tried) else {
+    let Some(endpoint) = cluster.choose(call.to.by, &call.attempts.tried) else {
         return call.fail(Refusal::NoEndpoint, Told::Unavailable, "the upstream has no endpoint");
     };
     call.begin(&endpoint);

@@ -80,9 +80,9 @@ fn check_config(config: &ProxyConfig, expected: &Expectations) -> Result<String,
 }
 
 fn check_listeners(config: &ProxyConfig, expected: &Expectations) -> Result<String, String> {
-    let (inherited, own): (Vec<_>, Vec<_>) =
-        config.listeners.iter().partition(|listener| expected.inherited.contains(&listener.name));
-    let problems: Vec<_> = own.iter().filter_map(|listener| unbindable(listener)).collect();
+    let bound = config.listeners.iter().filter(|listener| listener.bind_to_port);
+    let (inherited, own): (Vec<_>, Vec<_>) = bound.partition(|listener| expected.inherited.contains(&listener.name));
+    let problems: Vec<_> = own.iter().copied().filter_map(unbindable).collect();
     match problems.is_empty() {
         true => Ok(format!("{} inherited, {} can be bound", inherited.len(), own.len())),
         false => Err(problems.join("; ")),

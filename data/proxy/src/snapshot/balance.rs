@@ -147,6 +147,7 @@ mod tests {
             protocol: UpstreamProtocol::Http1,
             balance,
             endpoints: weights.iter().enumerate().map(endpoint).collect(),
+            original_destination: false,
             connect_timeout_ms: 1_000,
             limits: Default::default(),
             tls: None,

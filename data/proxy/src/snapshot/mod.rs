@@ -1,13 +1,17 @@
 //! A configuration, compiled once and shared by all workers; never changed afterwards.
 
 mod balance;
+mod destinations;
 mod hosts;
 mod matching;
+mod passing;
 mod paths;
 mod router;
 
 pub(crate) use balance::{Group, hash};
+pub(crate) use destinations::Destinations;
 pub(crate) use matching::{Family, Fields, Request};
+pub(crate) use passing::{Passage, Passing};
 pub(crate) use router::{Action, ForwardAction, RouteEntry, RouteId, Router, rewritten};
 
 use std::collections::{BTreeMap, HashMap};
@@ -36,6 +40,7 @@ pub struct Snapshot {
     pub(crate) listeners: Vec<Arc<CompiledListener>>,
     pub(crate) routers: Vec<Router>,
     pub(crate) clusters: Vec<Arc<CompiledCluster>>,
+    pub(crate) destinations: Destinations,
     certificates: BTreeMap<String, CertificateInfo>,
 }
 
@@ -44,17 +49,10 @@ pub struct Snapshot {
 pub(crate) struct CompiledListener {
     pub(crate) name: Arc<str>,
     pub(crate) config: Listener,
-    pub(crate) target: Target,
+    /// Place of the router in the snapshot; a listener for TCP has none.
+    pub(crate) router: Option<usize>,
+    pub(crate) passing: Passing,
     pub(crate) tls: Option<ServerTls>,
-}
-
-/// What a listener's traffic is decided by, as an index into the snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// A router.
-    Router(usize),
-    /// One cluster for every connection.
-    Cluster(usize),
 }
 
 /// A cluster and its choice tables, one group per priority, the most preferred first.
@@ -84,7 +82,8 @@ impl Snapshot {
             CompiledListener::new(listener, &router_index, &cluster_index, &secrets)
         })?;
         let certificates = secrets.certificates().map(|(name, info)| (name.to_owned(), info)).collect();
-        Ok(Arc::new(Snapshot { config, listeners, routers, clusters, certificates }))
+        let destinations = Destinations::compile(&config);
+        Ok(Arc::new(Snapshot { config, listeners, routers, clusters, destinations, certificates }))
     }
 
     /// A configuration without a listener: what a proxy starts with that gets its own from the control plane.
@@ -94,6 +93,7 @@ impl Snapshot {
             listeners: Vec::new(),
             routers: Vec::new(),
             clusters: Vec::new(),
+            destinations: Destinations::default(),
             certificates: BTreeMap::new(),
         })
     }
@@ -142,12 +142,11 @@ fn index<'a>(names: impl Iterator<Item = &'a str>) -> Index<'a> {
 
 impl CompiledListener {
     fn new(listener: &Listener, routers: &Index<'_>, clusters: &Index<'_>, secrets: &Secrets) -> Result<Self, String> {
-        let target = match listener.protocol {
-            ListenerProtocol::Tcp => Target::Cluster(clusters[listener.routes.as_str()]),
-            _ => Target::Router(routers[listener.routes.as_str()]),
-        };
+        let is_tcp = listener.protocol == ListenerProtocol::Tcp;
+        let router = (!is_tcp).then(|| routers[listener.routes.as_str()]);
+        let passing = Passing::compile(listener, clusters);
         let tls = listener.tls.as_ref().map(|tls| ServerTls::compile(tls, listener.protocol, secrets)).transpose()?;
-        Ok(CompiledListener { name: listener.name.as_str().into(), config: listener.clone(), target, tls })
+        Ok(CompiledListener { name: listener.name.as_str().into(), config: listener.clone(), router, passing, tls })
     }
 }
 

@@ -9,7 +9,7 @@ mod render;
 mod series;
 mod worker;
 
-pub(crate) use counter::Held;
+pub(crate) use counter::{Counter, Held};
 pub(crate) use health::HealthReader;
 pub use health::{EndpointWindow, HealthWindow, Traffic};
 pub use histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};

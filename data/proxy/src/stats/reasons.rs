@@ -45,6 +45,8 @@ pub enum Refusal {
     Drill,
     /// A connection without TLS to a listener that takes none.
     PlaintextRefused,
+    /// A connection of the proxy's own that was turned round to it.
+    Loop,
 }
 
 impl Refusal {
@@ -70,6 +72,7 @@ impl Refusal {
         Refusal::Unsupported,
         Refusal::Drill,
         Refusal::PlaintextRefused,
+        Refusal::Loop,
     ];
 
     /// The value of the `reason` label.
@@ -95,6 +98,7 @@ impl Refusal {
             Refusal::Unsupported => "unsupported",
             Refusal::Drill => "drill",
             Refusal::PlaintextRefused => "plaintext_refused",
+            Refusal::Loop => "loop",
         }
     }
 }

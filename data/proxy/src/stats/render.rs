@@ -101,10 +101,16 @@ fn reasons(out: &mut String, workers: &[Arc<WorkerStats>], proxy_faults: impl Fn
 /// Name, type, help and value of each per-cluster metric.
 type ClusterMetric = (&'static str, &'static str, &'static str, fn(&ClusterStats) -> u64);
 
-const CLUSTER_METRICS: [ClusterMetric; 6] = [
+const CLUSTER_METRICS: [ClusterMetric; 8] = [
     ("weir_upstream_connects_total", "counter", "Connections opened.", |stats| stats.connects.get()),
     ("weir_upstream_connect_failures_total", "counter", "Connections that could not be opened.", |stats| {
         stats.connect_failures.get()
+    }),
+    ("weir_upstream_sent_bytes_total", "counter", "Bytes passed on as they are (TCP, upgrades).", |stats| {
+        stats.sent_bytes.get()
+    }),
+    ("weir_upstream_received_bytes_total", "counter", "Bytes passed back as they are.", |stats| {
+        stats.received_bytes.get()
     }),
     ("weir_upstream_retries_total", "counter", "Further attempts made.", |stats| stats.retries.get()),
     ("weir_upstream_connections", "gauge", "Connections open.", |stats| stats.connections.get()),

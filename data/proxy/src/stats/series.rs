@@ -78,6 +78,9 @@ pub(crate) struct ClusterStats {
     pub(crate) requests: Counter,
     /// Requests waiting for a connection now.
     pub(crate) pending: Counter,
+    /// Bytes passed on as they are, to endpoints and from them.
+    pub(crate) sent_bytes: Counter,
+    pub(crate) received_bytes: Counter,
     /// Further attempts made.
     pub(crate) retries: Counter,
     /// Retries in flight now.

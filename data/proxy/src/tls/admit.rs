@@ -1,10 +1,7 @@
 //! The first phase of a caller's connection where TLS is taken: told apart by its first byte, then secured.
 
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::ready;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_config::TlsMode;
@@ -12,21 +9,17 @@ use weir_config::TlsMode;
 use super::{HandshakeFailure, Security, ServerTls, identity_of};
 use crate::io::Buf;
 use crate::stats::{Link, LinkKey, Refusal};
-use crate::worker::{Connection, Leaving, Worker, count_refusal};
+use crate::worker::{Connection, Worker, count_refusal};
 
 /// Content type of a handshake record, the first byte of TLS (RFC 8446 section 5.1). No protocol served here begins so.
-const HANDSHAKE: u8 = 0x16;
+pub(crate) const HANDSHAKE: u8 = 0x16;
 
 /// Secures a connection that begins with TLS, and lets one that does not in as it is, if that is allowed; `first` then
-/// holds what was read from it. False if there is nothing to serve.
+/// holds what was read from it, as it does before: a byte at least. False if there is nothing to serve.
 pub(crate) async fn admit(connection: &mut Connection, first: &mut Buf) -> bool {
-    if !receive(connection, first).await {
-        return false;
-    }
-    // The configuration may have changed while nothing came.
     let view = connection.listener.view();
     let Some(tls) = &view.compiled.tls else { return true };
-    if first.filled()[0] == HANDSHAKE {
+    if first.filled().first() == Some(&HANDSHAKE) {
         return match secure(connection, tls, std::mem::take(first)).await {
             Ok(()) => true,
             Err(failure) => {
@@ -51,23 +44,6 @@ fn caller(identity: &str) -> LinkKey {
 
 fn note_refused(worker: &Worker) {
     worker.stats.links.at(caller("")).refused.inc();
-}
-
-/// Waits for the first bytes, without holding a buffer meanwhile.
-async fn receive(connection: &mut Connection, first: &mut Buf) -> bool {
-    let idle = Duration::from_millis(connection.listener.view().compiled.config.limits.idle_timeout_ms);
-    let Connection { worker, listener, control, stream, timer, security, .. } = connection;
-    let leaving = Leaving { worker, listener, security: *security };
-    let read = poll_fn(|cx| {
-        control.listen(cx.waker());
-        if leaving.when_quiet() && stream.poll_readable(cx).is_pending() {
-            return std::task::Poll::Ready(Ok(0));
-        }
-        ready!(stream.poll_readable(cx))?;
-        worker.buffers.fill(first);
-        stream.poll_read(cx, first)
-    });
-    matches!(timer.limit(Some(Instant::now() + idle), read).await, Ok(Ok(read)) if read > 0)
 }
 
 /// Counts a handshake under way.

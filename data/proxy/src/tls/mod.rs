@@ -10,7 +10,7 @@ mod context;
 mod failure;
 mod verify;
 
-pub(crate) use admit::admit;
+pub(crate) use admit::{HANDSHAKE, admit};
 pub use certificate::CertificateInfo;
 pub(crate) use context::{Accepts, Alpn, ClientTls, Secrets, Security, ServerTls};
 pub(crate) use failure::HandshakeFailure;

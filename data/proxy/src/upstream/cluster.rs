@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use weir_config::{Balance, Endpoint};
 
 use super::h2::H2Pool;
+use super::originals::Originals;
+use super::own::{Own, OwnConnections};
 use crate::io::{BufferPool, Stream};
 use crate::rpc::RpcPool;
 use crate::snapshot::{CompiledCluster, Group, Snapshot};
@@ -30,9 +32,27 @@ pub(crate) struct ClusterState {
     pub(crate) stats: Arc<ClusterStats>,
     /// Told when a connection has become free or was closed, if anybody waits.
     pub(crate) freed: Rc<Notify>,
-    pub(super) buffers: Rc<BufferPool>,
-    pub(super) worker_stats: Arc<WorkerStats>,
+    pub(super) shared: Shared,
+    /// Endpoints where callers were going, for a cluster that has none of its own.
+    pub(super) originals: Rc<Originals>,
     turn: Cell<usize>,
+}
+
+/// What clusters need of their worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) own: Rc<OwnConnections>,
+}
+
+/// What an endpoint is chosen by, besides the cluster's policy.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Choice {
+    /// For clusters that hash.
+    pub(crate) hash: Option<u64>,
+    /// For clusters without endpoints of their own: where the caller was going.
+    pub(crate) destination: Option<SocketAddr>,
 }
 
 /// An endpoint as one worker sees it.
@@ -67,12 +87,13 @@ pub(crate) struct OpenConnection {
     pub(crate) security: Security,
     /// Who is at the other end, where that is asked.
     pub(super) link: Option<Link>,
+    pub(super) own: Option<Box<Own>>,
 }
 
 impl OpenConnection {
     pub(super) fn new(cluster: &ClusterState, security: Security) -> Self {
         cluster.stats.connections.inc();
-        OpenConnection { stats: cluster.stats.clone(), freed: cluster.freed.clone(), security, link: None }
+        OpenConnection { stats: cluster.stats.clone(), freed: cluster.freed.clone(), security, link: None, own: None }
     }
 }
 
@@ -118,7 +139,7 @@ impl Drop for InFlight {
 }
 
 impl EndpointState {
-    fn new(cluster: &Arc<str>, address: SocketAddr) -> Self {
+    pub(super) fn new(cluster: &Arc<str>, address: SocketAddr) -> Self {
         EndpointState {
             address,
             stats: Arc::new(EndpointStats::new(cluster.clone(), address)),
@@ -150,7 +171,7 @@ impl EndpointState {
     }
 
     /// Closes what is idle and keeps nothing from now on.
-    fn retire(&self) {
+    pub(super) fn retire(&self) {
         self.retired.set(true);
         self.idle.take();
         self.h2.retire();
@@ -172,7 +193,11 @@ impl EndpointState {
 
 impl ClusterState {
     /// An endpoint by the cluster's policy, rather not one that was `tried` or could not be connected to just now.
-    pub(crate) fn choose(&self, hash: Option<u64>, tried: &[SocketAddr]) -> Option<Rc<EndpointState>> {
+    pub(crate) fn choose(&self, by: Choice, tried: &[SocketAddr]) -> Option<Rc<EndpointState>> {
+        if self.compiled.config.original_destination {
+            return Some(self.originals.at(&self.compiled.name, by.destination?));
+        }
+        let hash = by.hash;
         let groups = &self.compiled.groups;
         let usable = |endpoint: &&Rc<EndpointState>| !endpoint.is_avoided() && !tried.contains(&endpoint.address);
         let found = groups.iter().find_map(|group| {
@@ -180,6 +205,11 @@ impl ClusterState {
             chosen.or_else(|| group.members.iter().map(|&member| &self.endpoints[member as usize]).find(usable))
         });
         found.or_else(|| Some(self.one(groups.first()?, hash, 0))).cloned()
+    }
+
+    /// Whether there is any endpoint.
+    pub(crate) fn has_endpoint(&self, by: Choice) -> bool {
+        !self.endpoints.is_empty() || (self.compiled.config.original_destination && by.destination.is_some())
     }
 
     fn one(&self, group: &Group, hash: Option<u64>, nth: usize) -> &Rc<EndpointState> {
@@ -211,25 +241,19 @@ impl ClusterState {
 pub(crate) fn build_clusters(
     snapshot: &Snapshot,
     before: &[Rc<ClusterState>],
-    stats: &Arc<WorkerStats>,
-    buffers: &Rc<BufferPool>,
+    shared: &Shared,
 ) -> Vec<Rc<ClusterState>> {
     let before: HashMap<&str, &Rc<ClusterState>> = before.iter().map(|state| (&*state.compiled.name, state)).collect();
-    let build = |compiled: &Arc<CompiledCluster>| {
-        Rc::new(carry_over(compiled, before.get(&*compiled.name).copied(), (stats, buffers)))
-    };
+    let build =
+        |compiled: &Arc<CompiledCluster>| Rc::new(carry_over(compiled, before.get(&*compiled.name).copied(), shared));
     let clusters: Vec<_> = snapshot.clusters.iter().map(build).collect();
     retire_missing(before.into_values(), &clusters);
     let endpoints = clusters.iter().flat_map(|cluster| &cluster.endpoints).map(|endpoint| endpoint.stats.clone());
-    stats.set_upstreams(clusters.iter().map(|cluster| cluster.stats.clone()).collect(), endpoints.collect());
+    shared.stats.set_upstreams(clusters.iter().map(|cluster| cluster.stats.clone()).collect(), endpoints.collect());
     clusters
 }
 
-fn carry_over(
-    compiled: &Arc<CompiledCluster>,
-    before: Option<&Rc<ClusterState>>,
-    (worker_stats, buffers): (&Arc<WorkerStats>, &Rc<BufferPool>),
-) -> ClusterState {
+fn carry_over(compiled: &Arc<CompiledCluster>, before: Option<&Rc<ClusterState>>, shared: &Shared) -> ClusterState {
     // A changed protocol makes pooled connections useless, so nothing but the counters is kept then.
     let same = before.filter(|before| before.compiled.config.protocol == compiled.config.protocol);
     let known: HashMap<SocketAddr, &Rc<EndpointState>> =
@@ -247,8 +271,8 @@ fn carry_over(
         endpoints: compiled.config.endpoints.iter().map(endpoint).collect(),
         stats: stats.unwrap_or_else(|| Arc::new(ClusterStats::new(compiled.name.clone()))),
         freed: before.map(|before| before.freed.clone()).unwrap_or_default(),
-        buffers: buffers.clone(),
-        worker_stats: worker_stats.clone(),
+        shared: shared.clone(),
+        originals: same.map(|before| before.originals.clone()).unwrap_or_default(),
         // Workers and proxies start at different places, or all would begin with the same endpoint.
         turn: Cell::new(before.map_or_else(|| fastrand::usize(..1 << 16), |before| before.turn.get())),
         compiled: compiled.clone(),
@@ -256,8 +280,13 @@ fn carry_over(
 }
 
 fn retire_missing<'a>(before: impl Iterator<Item = &'a Rc<ClusterState>>, now: &[Rc<ClusterState>]) {
+    let before: Vec<_> = before.collect();
+    let kept_originals = |cluster: &ClusterState| now.iter().any(|now| Rc::ptr_eq(&now.originals, &cluster.originals));
+    let all_originals = before.iter().filter(|cluster| cluster.compiled.config.original_destination);
+    all_originals.filter(|cluster| !kept_originals(cluster)).for_each(|cluster| cluster.originals.retire());
     let kept: std::collections::HashSet<*const EndpointState> =
         now.iter().flat_map(|cluster| &cluster.endpoints).map(Rc::as_ptr).collect();
-    let gone = before.flat_map(|cluster| &cluster.endpoints).filter(|endpoint| !kept.contains(&Rc::as_ptr(endpoint)));
+    let gone =
+        before.iter().flat_map(|cluster| &cluster.endpoints).filter(|endpoint| !kept.contains(&Rc::as_ptr(endpoint)));
     gone.for_each(|endpoint| endpoint.retire());
 }

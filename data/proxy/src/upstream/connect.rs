@@ -39,6 +39,7 @@ async fn secured(cluster: &ClusterState, endpoint: &EndpointState, alpn: Alpn) -
     let security = tls.as_ref().map_or(Security::Plain, |tls| Security::Tls(tls.generation));
     let mut open = OpenConnection::new(cluster, security);
     let mut stream = connect(endpoint.address, timeout).await?;
+    open.own = cluster.shared.own.note(&stream, endpoint.address);
     let mut identity = Arc::default();
     if let Some(tls) = &tls {
         let shaken = Box::pin(shake(cluster, &mut stream, tls, alpn));
@@ -47,7 +48,7 @@ async fn secured(cluster: &ClusterState, endpoint: &EndpointState, alpn: Alpn) -
     }
     // Where there is no TLS yet there may be tomorrow, and the connection be the same.
     let key = LinkKey { inbound: false, cluster: cluster.compiled.name.clone(), identity };
-    open.link = Some(Link::open(&cluster.worker_stats.links, key, tls.is_some()));
+    open.link = Some(Link::open(&cluster.shared.stats.links, key, tls.is_some()));
     Ok((stream, open))
 }
 
@@ -59,15 +60,15 @@ async fn shake(
     alpn: Alpn,
 ) -> Result<Arc<str>, HandshakeFailure> {
     let session = tls.session(alpn).ok_or(HandshakeFailure::NotReady)?;
-    let secured = stream.secure(session, &cluster.buffers, Buf::default()).await;
+    let secured = stream.secure(session, &cluster.shared.buffers, Buf::default()).await;
     secured.map_err(|unsecured| HandshakeFailure::from(&unsecured))?;
     Ok(stream.peer_certificate().and_then(|shown| identity_of(&shown)).unwrap_or_default().into())
 }
 
 fn failed(cluster: &ClusterState, endpoint: &EndpointState, failure: HandshakeFailure) -> io::Error {
     tracing::debug!(cluster = %cluster.compiled.name, endpoint = %endpoint.address, ?failure, "TLS handshake failed");
-    cluster.worker_stats.outbound_handshakes.count(failure);
+    cluster.shared.stats.outbound_handshakes.count(failure);
     let key = LinkKey { inbound: false, cluster: cluster.compiled.name.clone(), ..Default::default() };
-    cluster.worker_stats.links.at(key).refused.inc();
+    cluster.shared.stats.links.at(key).refused.inc();
     io::Error::other(format!("TLS handshake: {}", failure.as_str()))
 }

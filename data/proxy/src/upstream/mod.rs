@@ -6,12 +6,15 @@ mod cluster;
 mod connect;
 mod deadlines;
 mod h2;
+mod originals;
+mod own;
 mod pool;
 mod retry;
 
 pub(crate) use self::h2::{CONNECTION_WINDOW, H2Lease, STREAM_WINDOW, acquire_h2};
-pub(crate) use cluster::{ClusterState, EndpointState, InFlight, OpenConnection, build_clusters};
+pub(crate) use cluster::{Choice, ClusterState, EndpointState, InFlight, OpenConnection, Shared, build_clusters};
 pub(crate) use connect::open_stream;
 pub(crate) use deadlines::{Deadlines, Progress};
-pub(crate) use pool::{AcquireError, Lease, acquire, try_idle};
+pub(crate) use own::OwnConnections;
+pub(crate) use pool::{AcquireError, Lease, acquire, acquire_new, try_idle};
 pub(crate) use retry::{Again, Attempts, Failure};

@@ -1,12 +1,13 @@
 //! HTTP/1 connections: taken from the pool or opened, and given back.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cluster::{ClusterState, EndpointState, Idle, OpenConnection};
 use super::connect::open_stream;
 use crate::io::Stream;
-use crate::stats::{Held, Refusal};
+use crate::stats::{ClusterStats, Held, Refusal};
 use crate::tls::Alpn;
 
 /// A connection to an endpoint, for one request.
@@ -30,6 +31,11 @@ pub(crate) enum AcquireError {
 }
 
 impl Lease {
+    /// Where bytes that pass over it are counted.
+    pub(crate) fn stats(&self) -> Arc<ClusterStats> {
+        self.cluster.stats.clone()
+    }
+
     /// Puts the connection back for the next request, unless it is no longer as its endpoint wants it or enough are idle.
     pub(crate) fn give_back(self) {
         let Lease { stream, endpoint, cluster, open, .. } = self;
@@ -61,17 +67,35 @@ pub(crate) async fn acquire(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointSt
         if let Some(lease) = try_idle(cluster, endpoint) {
             return Ok(lease);
         }
-        let limit = cluster.compiled.config.limits.max_connections as u64;
-        if cluster.stats.connections.get() < limit || evict_idle(cluster) {
+        if has_room(cluster) {
             return open(cluster, endpoint).await;
         }
         wait(cluster).await?;
     }
 }
 
+/// A connection to the endpoint on which nothing was ever said.
+pub(crate) async fn acquire_new(
+    cluster: &Rc<ClusterState>,
+    endpoint: &Rc<EndpointState>,
+) -> Result<Lease, AcquireError> {
+    while !has_room(cluster) {
+        wait(cluster).await?;
+    }
+    open(cluster, endpoint).await
+}
+
+fn has_room(cluster: &ClusterState) -> bool {
+    let limit = cluster.compiled.config.limits.max_connections as u64;
+    cluster.stats.connections.get() < limit || evict_idle(cluster)
+}
+
 /// Closes an idle connection to some other endpoint, to make room.
 fn evict_idle(cluster: &ClusterState) -> bool {
-    cluster.endpoints.iter().any(|endpoint| endpoint.idle.borrow_mut().pop().is_some())
+    let evict = |endpoint: &Rc<EndpointState>| endpoint.idle.borrow_mut().pop().is_some();
+    let mut evicted = cluster.endpoints.iter().any(evict);
+    cluster.originals.each(|endpoint| evicted = evicted || evict(endpoint));
+    evicted
 }
 
 async fn wait(cluster: &ClusterState) -> Result<(), AcquireError> {
@@ -92,13 +116,21 @@ impl ClusterState {
     /// Closes idle connections that have been so for too long, that the peer has closed, or that are no longer as wanted.
     pub(crate) fn sweep(&self, now: Instant) {
         let timeout = Duration::from_millis(self.compiled.config.limits.idle_timeout_ms);
-        for endpoint in &self.endpoints {
-            let keep = |idle: &mut Idle| {
-                now.duration_since(idle.since) < timeout && endpoint.takes(idle.open.security) && idle.stream.is_quiet()
-            };
-            endpoint.idle.borrow_mut().retain_mut(keep);
-            endpoint.h2.sweep(endpoint, now, timeout);
-            endpoint.rpc.sweep(endpoint);
+        self.endpoints.iter().for_each(|endpoint| endpoint.sweep(now, timeout));
+        if self.compiled.config.original_destination {
+            self.originals.each(|endpoint| endpoint.sweep(now, timeout));
+            self.originals.forget_unused(now, timeout);
         }
+    }
+}
+
+impl EndpointState {
+    fn sweep(self: &Rc<Self>, now: Instant, timeout: Duration) {
+        let keep = |idle: &mut Idle| {
+            now.duration_since(idle.since) < timeout && self.takes(idle.open.security) && idle.stream.is_quiet()
+        };
+        self.idle.borrow_mut().retain_mut(keep);
+        self.h2.sweep(self, now, timeout);
+        self.rpc.sweep(self);
     }
 }

@@ -35,9 +35,10 @@ impl Worker {
     /// From here on every request that begins is served by the new snapshot.
     pub(super) fn apply(self: &Rc<Self>, update: Update) {
         let before = self.view.borrow().clusters.clone();
-        let clusters = build_clusters(&update.snapshot, &before, &self.stats, &self.buffers);
+        let clusters = build_clusters(&update.snapshot, &before, &self.shared());
         let view = Rc::new(View { snapshot: update.snapshot, clusters });
         self.view.replace(view.clone());
+        self.own.watch(view.snapshot.config().listeners.iter().any(|listener| listener.original_destination));
         self.show(&view);
         for socket in update.sockets {
             self.open(&view, socket);
@@ -46,11 +47,23 @@ impl Worker {
     }
 
     /// Gives each listener its new view. Connections that are no longer as wanted are to notice.
-    fn show(&self, view: &Rc<View>) {
+    fn show(self: &Rc<Self>, view: &Rc<View>) {
         let mut is_secured_otherwise = false;
         for listener in &view.snapshot.listeners {
-            if let Some(state) = self.listeners.borrow().get(&listener.name) {
-                is_secured_otherwise |= state.set_view(Rc::new(ListenerView::new(listener.clone(), view.clone())));
+            let listener_view = Rc::new(ListenerView::new(listener.clone(), view.clone()));
+            let state = self.listeners.borrow().get(&listener.name).cloned();
+            match state {
+                Some(state) => {
+                    is_secured_otherwise |= state.set_view(listener_view);
+                    if !listener.config.bind_to_port {
+                        self.stop_accepting(&state);
+                    }
+                }
+                None if listener.config.bind_to_port => {}
+                None => {
+                    let state = Rc::new(ListenerState::new(listener_view, None, false));
+                    self.listeners.borrow_mut().insert(listener.name.clone(), state);
+                }
             }
         }
         if is_secured_otherwise {
@@ -66,7 +79,7 @@ impl Worker {
             return;
         };
         let listener_view = Rc::new(ListenerView::new(compiled.clone(), view.clone()));
-        let state = Rc::new(ListenerState::new(listener_view, listener, socket.inherited));
+        let state = Rc::new(ListenerState::new(listener_view, Some(listener), socket.inherited));
         let task = tokio::task::spawn_local(accept(self.clone(), state.clone()));
         state.accepting.replace(Some(task.abort_handle()));
         if let Some(before) = self.listeners.borrow_mut().insert(socket.listener, state) {

@@ -12,7 +12,8 @@ use weir_config::Direction;
 use super::Worker;
 use super::view::ListenerState;
 use crate::io::{Stream, Timer};
-use crate::stats::{Fault, Link};
+use crate::phases::Ends;
+use crate::stats::{Fault, Link, Refusal};
 use crate::tls::Security;
 
 /// A caller's connection while it is served.
@@ -23,6 +24,9 @@ pub(crate) struct Connection {
     pub(crate) control: Rc<Control>,
     pub(crate) stream: Stream,
     pub(crate) peer: SocketAddr,
+    /// Where it was going, if it was turned round to the proxy.
+    /// Boxed since most were not, and an idle connection is to be small.
+    pub(crate) destination: Option<Box<SocketAddr>>,
     pub(crate) timer: Timer,
     pub(crate) security: Security,
     /// Who is at the other end, where that is asked.
@@ -30,6 +34,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Where it comes from and was going.
+    pub(crate) fn ends(&self) -> Ends {
+        Ends { peer: self.peer.ip(), destination: self.destination.as_deref().copied() }
+    }
+
     /// True once the connection is to end with the answer in hand.
     pub(crate) fn is_leaving(&self) -> bool {
         Leaving { worker: &self.worker, listener: &self.listener, security: self.security }.now()
@@ -207,7 +216,7 @@ pub(super) fn start(worker: &Rc<Worker>, listener: &Rc<ListenerState>, stream: S
     let limit = listener.view().compiled.config.limits.max_connections;
     worker.stats.connections.inc();
     if listener.connections.get() >= limit {
-        super::count_refusal(worker, crate::stats::Refusal::Connections);
+        super::count_refusal(worker, Refusal::Connections);
         return;
     }
     listener.connections.set(listener.connections.get() + 1);
@@ -222,6 +231,7 @@ pub(super) fn start(worker: &Rc<Worker>, listener: &Rc<ListenerState>, stream: S
         control: control.clone(),
         stream,
         peer,
+        destination: None,
         timer: Timer::new(),
         security: Security::Plain,
         link: None,

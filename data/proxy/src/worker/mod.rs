@@ -3,6 +3,7 @@
 mod apply;
 mod connections;
 mod drain;
+mod intercepted;
 mod run;
 mod ticket;
 mod view;
@@ -27,12 +28,15 @@ use crate::io::{BufferPool, FramePool};
 use crate::options::Drill;
 use crate::rpc::Scratch;
 use crate::stats::{Span, WorkerStats};
+use crate::upstream::{OwnConnections, Shared};
 
 /// What all tasks of a worker share; never leaves its thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) buffers: Rc<BufferPool>,
+    /// Connections that the worker has opened, to know them should they come back.
+    pub(crate) own: Rc<OwnConnections>,
     /// TLS handshakes under way.
     pub(crate) handshakes: Cell<usize>,
     /// Memory of requests under way.
@@ -61,6 +65,11 @@ enum Phase {
 }
 
 impl Worker {
+    /// What clusters need of the worker.
+    fn shared(&self) -> Shared {
+        Shared { stats: self.stats.clone(), buffers: self.buffers.clone(), own: self.own.clone() }
+    }
+
     /// True once callers of this direction are to be told to use another connection.
     #[inline]
     fn is_draining(&self, direction: Direction) -> bool {

@@ -132,6 +132,7 @@ impl Worker {
         Worker {
             stats,
             buffers: Default::default(),
+            own: Default::default(),
             handshakes: Cell::new(0),
             frames: Default::default(),
             scratch: Default::default(),

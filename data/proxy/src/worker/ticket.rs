@@ -10,7 +10,7 @@ use super::Worker;
 use super::view::{Labels, ListenerView};
 use crate::access_log::Line;
 use crate::phases::{Answer, Decision, Next};
-use crate::snapshot::RouteId;
+use crate::snapshot::{Passage, RouteId};
 use crate::stats::{Fault, Refusal, RpcKey, Series, Span};
 use crate::trace::TraceContext;
 
@@ -30,6 +30,9 @@ pub(crate) struct Ticket {
     /// Status in the RPC protocol's own terms.
     rpc_status: Cell<Option<u16>>,
     rpc_series: Option<Arc<Series<RpcKey>>>,
+    /// Bytes passed on as they are, from the caller and to it.
+    pub(crate) bytes_up: Cell<u64>,
+    pub(crate) bytes_down: Cell<u64>,
     details: Option<Box<Details>>,
 }
 
@@ -37,7 +40,7 @@ pub(crate) struct Ticket {
 #[derive(Debug)]
 pub(crate) struct Details {
     pub(crate) peer: String,
-    /// Of RPC protocols only.
+    /// Of RPC protocols and TCP only.
     pub(crate) protocol: Option<&'static str>,
     pub(crate) method: String,
     pub(crate) host: String,
@@ -63,15 +66,20 @@ impl Ticket {
             endpoint: Cell::new(None),
             rpc_status: Cell::new(None),
             rpc_series: None,
+            bytes_up: Cell::new(0),
+            bytes_down: Cell::new(0),
             details: None,
         }
     }
 
-    /// A ticket for a connection of a plain TCP listener.
-    pub(crate) fn for_cluster(worker: &Rc<Worker>, listener: &Rc<ListenerView>, cluster: usize) -> Self {
-        listener.view.clusters[cluster].stats.requests.inc();
+    /// A ticket for a connection that is passed on as it is.
+    pub(crate) fn for_bytes(worker: &Rc<Worker>, listener: &Rc<ListenerView>, passage: Option<Passage>) -> Self {
         let mut ticket = Ticket::new(worker, listener);
-        ticket.cluster = Some(cluster);
+        if let Some(passage) = passage {
+            listener.view.clusters[passage.cluster].stats.requests.inc();
+            ticket.cluster = Some(passage.cluster);
+            ticket.series = listener.series_of(passage);
+        }
         ticket
     }
 
@@ -131,9 +139,14 @@ impl Ticket {
     pub(crate) fn answered(&self, answer: &Answer) {
         self.set_status(answer.status);
         if let Some(refusal) = answer.refusal {
-            self.refusal.set(Some(refusal));
-            count_refusal(&self.worker, refusal);
+            self.refused(refusal);
         }
+    }
+
+    /// It is not served.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        self.refusal.set(Some(refusal));
+        count_refusal(&self.worker, refusal);
     }
 
     fn finish(&self) {
@@ -189,6 +202,8 @@ impl Ticket {
             route: labels.route.map_or("", |route| route),
             cluster: labels.cluster.map_or("", |cluster| cluster),
             endpoint: self.endpoint.get(),
+            bytes_received: (details.protocol == Some(crate::tcp::PROTOCOL)).then(|| self.bytes_up.get()),
+            bytes_sent: (details.protocol == Some(crate::tcp::PROTOCOL)).then(|| self.bytes_down.get()),
             refused: self.refusal.get().map(Refusal::as_str),
             trace_id: details.trace.map(|trace| trace.trace_id_text()),
         });
@@ -250,7 +265,8 @@ pub(crate) fn count_refusal(worker: &Worker, refusal: Refusal) {
         | Refusal::NoEndpoint
         | Refusal::Unsupported
         | Refusal::Drill
-        | Refusal::PlaintextRefused => return,
+        | Refusal::PlaintextRefused
+        | Refusal::Loop => return,
     };
     worker.stats.fault(fault);
 }

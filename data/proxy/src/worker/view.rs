@@ -10,7 +10,7 @@ use weir_config::Direction;
 
 use crate::io::Listener;
 use crate::rpc::Protocol;
-use crate::snapshot::{CompiledListener, RouteEntry, RouteId, Snapshot, Target};
+use crate::snapshot::{CompiledListener, Passage, RouteEntry, RouteId, Snapshot};
 use crate::stats::{RpcKey, Series, SeriesKey, WorkerStats, direction_label};
 use crate::tls::Accepts;
 use crate::upstream::ClusterState;
@@ -49,12 +49,13 @@ pub(crate) struct ListenerState {
 }
 
 impl ListenerState {
-    pub(crate) fn new(view: Rc<ListenerView>, listener: Listener, inherited: bool) -> Self {
+    /// Without a socket, it serves connections that other listeners pass to it.
+    pub(crate) fn new(view: Rc<ListenerView>, listener: Option<Listener>, inherited: bool) -> Self {
         ListenerState {
             direction: Cell::new(view.compiled.config.direction),
             accepts: Cell::new(Accepts::of(view.compiled.tls.as_ref())),
             current: RefCell::new(view),
-            listener: RefCell::new(Some(Rc::new(listener))),
+            listener: RefCell::new(listener.map(Rc::new)),
             inherited,
             accepting: RefCell::default(),
             connections: Cell::new(0),
@@ -93,19 +94,18 @@ impl ListenerState {
 
 impl ListenerView {
     pub(crate) fn new(compiled: Arc<CompiledListener>, view: Rc<View>) -> Self {
-        let series = match compiled.target {
-            Target::Router(router) => view.snapshot.routers[router].series,
-            Target::Cluster(_) => 1,
-        };
+        let series = first_passage(&compiled, &view) + compiled.passing.len();
         ListenerView { compiled, view, series: RefCell::new(vec![None; series]), rpc_series: RefCell::default() }
     }
 
     /// A route of this listener's table.
     pub(crate) fn route(&self, id: RouteId) -> Option<&RouteEntry> {
-        match self.compiled.target {
-            Target::Router(router) => Some(self.view.snapshot.routers[router].route(id)),
-            Target::Cluster(_) => None,
-        }
+        Some(self.view.snapshot.routers[self.compiled.router?].route(id))
+    }
+
+    /// Place of the series for connections that are passed on this way.
+    pub(crate) fn series_of(&self, passage: Passage) -> usize {
+        first_passage(&self.compiled, &self.view) + passage.place
     }
 
     /// Counts a finished request. The series is looked up by its labels once, then by its place.
@@ -151,6 +151,11 @@ impl ListenerView {
             cluster: labels.cluster.cloned().unwrap_or_default(),
         }
     }
+}
+
+/// Series of requests come first; one for those without a route there is always.
+fn first_passage(compiled: &CompiledListener, view: &View) -> usize {
+    compiled.router.map_or(1, |router| view.snapshot.routers[router].series)
 }
 
 /// Labels of a series, as far as they apply.

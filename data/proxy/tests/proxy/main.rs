@@ -12,5 +12,6 @@ mod rpc;
 mod rpc_life;
 mod rpc_peers;
 mod smuggling;
+mod tcp;
 mod tls;
 mod tls_switches;
