@@ -15,9 +15,12 @@ use crate::object::{Resource, Spec};
 use crate::validate::Validator;
 
 mod action;
+mod level;
+pub mod publication;
 mod status;
 
 pub use action::Action;
+pub use level::{EffectiveLevel, Level, ManualStep, Way};
 pub use status::{BlockReason, ChangeStatus, PlanVersion, Progress, Rollback};
 
 /// Longest bake, patience or timeout: thirty days, in seconds.
@@ -59,6 +62,12 @@ pub struct ChangeSpec {
     /// At level L2: batches up to this number may begin.
     #[serde(default)]
     pub approved_batch: u32,
+    /// Batches that are passed over: instances of theirs that have not changed are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_batches: Vec<u32>,
+    /// What a person wants of single instances, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<ManualStep>,
     /// An instance that has not come back after this long (seconds) fails its batch.
     #[serde(default = "default_instance_timeout")]
     pub instance_timeout_seconds: u64,
@@ -68,17 +77,6 @@ pub struct ChangeSpec {
     /// Checks, by code, that only advise otherwise and that this change must pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub require_checks: Vec<String>,
-}
-
-impl Level {
-    /// What happens without a person, in words.
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Level::L2 => "a person approves each batch",
-            Level::L3 => "it goes on by itself and blocks on harm; a person decides then",
-            Level::L4 => "it goes on, blocks, and rolls back by itself",
-        }
-    }
 }
 
 impl ChangeSpec {
@@ -94,32 +92,11 @@ impl ChangeSpec {
             command: Command::default(),
             retries: 0,
             approved_batch: 0,
+            skipped_batches: Vec::new(),
+            steps: Vec::new(),
             instance_timeout_seconds: default_instance_timeout(),
             skip_checks: BTreeMap::new(),
             require_checks: Vec::new(),
-        }
-    }
-
-    /// The version that instances in scope are to run.
-    pub fn target(&self) -> &str {
-        match &self.action {
-            Action::ProxyUpgrade { version } | Action::AppRelease { version, .. } => version,
-        }
-    }
-
-    /// What gets another version, in words.
-    pub fn noun(&self) -> String {
-        match &self.action {
-            Action::ProxyUpgrade { .. } => "proxy".to_owned(),
-            Action::AppRelease { app, .. } => format!("app {app}"),
-        }
-    }
-
-    /// The version of it that an instance is to run.
-    pub fn wanted_of<'i>(&self, instance: &'i InstanceSpec) -> &'i str {
-        match &self.action {
-            Action::ProxyUpgrade { .. } => &instance.proxy_version,
-            Action::AppRelease { .. } => &instance.app_version,
         }
     }
 
@@ -249,18 +226,6 @@ impl Default for JudgeSpec {
     }
 }
 
-/// How much happens without a person.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Level {
-    /// A person approves each batch.
-    L2,
-    /// Blocks by itself; a person decides what then.
-    L3,
-    /// Blocks and rolls back by itself.
-    #[default]
-    L4,
-}
-
 /// What a person wants of a change now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Command {
@@ -388,6 +353,8 @@ pub enum BatchPhase {
     Passed,
     /// Harm found, or a post-check failed.
     Failed,
+    /// A person passed over it.
+    Skipped,
 }
 
 /// Has this batch done harm?
@@ -575,19 +542,9 @@ impl Spec for ChangeSpec {
     type Status = ChangeStatus;
 
     fn validate(&self, v: &mut Validator) {
-        match &self.action {
-            Action::ProxyUpgrade { version } => {
-                v.require(!version.is_empty(), "action.proxyUpgrade.version", "must name a proxy Release's version");
-            }
-            Action::AppRelease { app, version } => {
-                v.name("action.appRelease.app", app);
-                v.require(
-                    !version.is_empty(),
-                    "action.appRelease.version",
-                    "must name a version of a Release of the app",
-                );
-            }
-        }
+        v.within("action", |v| self.action.validate(v));
+        self.validate_scope(v);
+        level::validate_by_hand(v, &self.steps, &self.skipped_batches);
         v.require(!self.ladder.is_empty(), "ladder", "must have at least one rung");
         v.require(self.ladder.len() <= MAX_RUNGS, "ladder", "must have at most 50 rungs");
         v.require(self.ladder.is_sorted_by(|a, b| a.percent < b.percent), "ladder", "percentages must rise");

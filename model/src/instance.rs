@@ -72,6 +72,9 @@ pub struct InstanceSpec {
     /// Release of the application wanted.
     #[serde(default)]
     pub app_version: String,
+    /// Configuration laid over what is stored, for this instance's proxy alone; empty: none. Changes write this.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config_revision: String,
     /// Share of traffic relative to others of the app.
     #[serde(default = "hundred")]
     pub weight: u32,
@@ -144,6 +147,9 @@ pub struct InstanceStatus {
     /// What its proxy can do in TLS; absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<InstanceTls>,
+    /// Which configuration its proxy has taken; absent: what is stored, and never another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<InstanceConfig>,
     /// Failed attempts in a row at what the spec wants.
     pub failures: u32,
 }
@@ -169,6 +175,18 @@ pub struct InstanceTls {
     pub since: Option<Timestamp>,
     /// Which certificate of its process this is, from 1.
     pub generation: u64,
+}
+
+/// Configuration that a proxy was told of alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct InstanceConfig {
+    /// The revision that its proxy has acknowledged whole; empty: what is stored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// What the proxy refused of the revision that is wanted, in its words; empty: nothing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rejected: String,
 }
 
 /// Life of an instance. A warm upgrade walks Serving -> Unpublishing -> Draining -> Swapping -> Serving.

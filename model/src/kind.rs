@@ -25,6 +25,8 @@ pub enum Kind {
     Freeze,
     /// An unattended change.
     Change,
+    /// How much of a change may happen without a person.
+    ChangePolicy,
     /// What a step of a change did; written by the change engine only.
     ChangeRecord,
     /// A version of a component: where its artifact is and what it must hash to.
@@ -43,7 +45,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::App,
         Kind::Unit,
         Kind::Instance,
@@ -51,6 +53,7 @@ impl Kind {
         Kind::Workload,
         Kind::Freeze,
         Kind::Change,
+        Kind::ChangePolicy,
         Kind::ChangeRecord,
         Kind::Release,
         Kind::Encryption,
@@ -70,6 +73,7 @@ impl Kind {
             Kind::Workload => "Workload",
             Kind::Freeze => "Freeze",
             Kind::Change => "Change",
+            Kind::ChangePolicy => "ChangePolicy",
             Kind::ChangeRecord => "ChangeRecord",
             Kind::Release => "Release",
             Kind::Encryption => "Encryption",
@@ -90,6 +94,7 @@ impl Kind {
             Kind::Workload => "workloads",
             Kind::Freeze => "freezes",
             Kind::Change => "changes",
+            Kind::ChangePolicy => "changepolicies",
             Kind::ChangeRecord => "changerecords",
             Kind::Release => "releases",
             Kind::Encryption => "encryptions",

@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod change;
+pub mod change_policy;
 pub mod change_record;
 pub mod check;
 pub mod encryption;
@@ -31,6 +32,7 @@ pub mod workload;
 
 pub use app::{App, AppSpec};
 pub use change::{Change, ChangeSpec};
+pub use change_policy::{ChangePolicy, ChangePolicySpec};
 pub use change_record::{ChangeRecord, ChangeRecordSpec};
 pub use check::{Check, CheckSpec};
 pub use encryption::{Encryption, EncryptionSpec};

@@ -56,6 +56,7 @@ impl Object {
             Kind::Workload => canonical::<crate::WorkloadSpec>(self),
             Kind::Freeze => canonical::<crate::FreezeSpec>(self),
             Kind::Change => canonical::<crate::ChangeSpec>(self),
+            Kind::ChangePolicy => canonical::<crate::ChangePolicySpec>(self),
             Kind::ChangeRecord => canonical::<crate::ChangeRecordSpec>(self),
             Kind::Release => canonical::<crate::ReleaseSpec>(self),
             Kind::Encryption => canonical::<crate::EncryptionSpec>(self),

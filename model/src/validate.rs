@@ -53,6 +53,11 @@ impl Validator {
         self.errors.push(FieldError { path: path.join("."), message, hint });
     }
 
+    /// Notes an error that was found elsewhere; its path goes below this one's.
+    pub fn refuse(&mut self, error: FieldError) {
+        self.push(&error.path, error.message, error.hint);
+    }
+
     /// Notes `message` unless `holds`.
     pub fn require(&mut self, holds: bool, field: &str, message: &str) {
         if !holds {

@@ -23,6 +23,9 @@ Examples:
   weir change resume to-b
   weir change rollback to-b --reason 'support reports slow checkouts'
   weir change approve to-b                the next batch, at level L2
+  weir change skip to-b --batch 3         pass over a batch
+  weir change step to-b stock-east-1      one instance, at level L0
+  weir change step to-b stock-east-1 --back
   weir change plan -f to-b.yaml           what would it do?
   weir change report to-b -o md           all that it did, and why
   weir change checks                      what every change is asked
@@ -54,6 +57,10 @@ enum Verb {
     Checks(checks::List),
     /// Let it go on without a check. Needs --reason; who and why end in the change's record.
     SkipCheck(checks::Skip),
+    /// Pass over a batch: who of it has not changed is left out, and the change goes on.
+    Skip(Approve),
+    /// Change one instance (level L0), or take one back (any level).
+    Step(Step),
     /// Show what a change would do, before it is applied: batches and why, who waits, forecast, largest blast radius.
     Plan(history::Plan),
     /// The whole record: plans, batches, verdicts, steps, who and why.
@@ -80,9 +87,20 @@ struct Which {
 struct Approve {
     #[command(flatten)]
     which: Which,
-    /// Up to this batch [default: the next one].
+    /// Which batch [default: to approve, the next one; to skip, the one that runs or is stuck, or else the next].
     #[arg(long, value_name = "NUMBER")]
     batch: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Step {
+    #[command(flatten)]
+    which: Which,
+    /// The instance.
+    instance: String,
+    /// Back to what it had before; it then leaves the change.
+    #[arg(long)]
+    back: bool,
 }
 
 /// Writes what is wanted into the change's spec; the change engine does it.
@@ -96,6 +114,8 @@ pub async fn main(args: Args) -> Outcome {
         Verb::Approve(approve) => approve_batch(&approve).await,
         Verb::Checks(list) => checks::list(&list).await,
         Verb::SkipCheck(skip) => checks::skip(&skip).await,
+        Verb::Skip(skip) => skip_batch(&skip).await,
+        Verb::Step(step) => one_step(&step).await,
         Verb::Plan(plan) => history::plan(&plan).await,
         Verb::Report(report) => history::report(&report).await,
         Verb::Diff(show) => history::show(&show, "diff").await,
@@ -124,6 +144,47 @@ async fn approve_batch(approve: &Approve) -> Outcome {
     let batch = approve.batch.unwrap_or_else(|| next_batch(&change));
     let told = format!("may run batches up to {batch}");
     write(&client, which, &change, json!({"approvedBatch": batch}), &told).await
+}
+
+async fn skip_batch(skip: &Approve) -> Outcome {
+    let which = &skip.which;
+    let (client, change) = read(which).await?;
+    refuse_ended(which, &change)?;
+    let batch = skip.batch.unwrap_or_else(|| open_batch(&change).unwrap_or_else(|| next_batch(&change)));
+    let told = format!("is to pass over batch {batch}");
+    write(&client, which, &change, json!({"skippedBatches": with(&change, "skippedBatches", json!(batch))}), &told)
+        .await
+}
+
+async fn one_step(step: &Step) -> Outcome {
+    let Step { which, instance, back } = step;
+    let (client, change) = read(which).await?;
+    refuse_ended(which, &change)?;
+    let level = change.pointer("/status/level/level").or(change.pointer("/spec/level")).and_then(Value::as_str);
+    if !back && level.is_some_and(|level| level != "L0") {
+        let failure = Failure::new(format!("change/{} goes by its plan, which says who is next", which.name));
+        return Err(failure.hint("single instances are changed by hand at `level: L0`"));
+    }
+    let way = if *back { "Back" } else { "Forward" };
+    let steps = with(&change, "steps", json!({"instance": instance, "way": way}));
+    let told = if *back { format!("is to take {instance} back") } else { format!("is to change {instance}") };
+    write(&client, which, &change, json!({"steps": steps}), &told).await
+}
+
+/// A list of the spec with `item` in it, once.
+fn with(change: &Value, list: &str, item: Value) -> Vec<Value> {
+    let mut all = change["spec"][list].as_array().cloned().unwrap_or_default();
+    if !all.contains(&item) {
+        all.push(item);
+    }
+    all
+}
+
+/// The batch that runs or is stuck.
+fn open_batch(change: &Value) -> Option<u64> {
+    let batches = change.pointer("/status/batches").and_then(Value::as_array)?;
+    let open = |batch: &&Value| ["Changing", "Baking", "Failed"].iter().any(|phase| batch["phase"] == *phase);
+    batches.iter().find(open)?["number"].as_u64()
 }
 
 /// The first batch that has not begun; of a change that is not planned yet, the first.
@@ -190,5 +251,15 @@ mod tests {
         assert_eq!(next_batch(&change(vec![batch(1, "Passed"), batch(2, "Waiting"), batch(3, "Waiting")])), 2);
         assert_eq!(next_batch(&change(vec![batch(1, "Baking")])), 2);
         assert_eq!(next_batch(&json!({})), 1);
+    }
+
+    #[test]
+    fn what_is_asked_for_twice_is_there_once() {
+        let change = json!({"spec": {"skippedBatches": [2]}});
+        assert_eq!(with(&change, "skippedBatches", json!(2)), [json!(2)]);
+        assert_eq!(with(&change, "skippedBatches", json!(3)), [json!(2), json!(3)]);
+        let status =
+            json!({"status": {"batches": [{"number": 1, "phase": "Passed"}, {"number": 2, "phase": "Failed"}]}});
+        assert_eq!(open_batch(&status), Some(2));
     }
 }

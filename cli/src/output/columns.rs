@@ -82,6 +82,14 @@ fn own(kind: Kind) -> Vec<Column> {
             Column("REASON", false, |o, _| text(o, "/spec/reason")),
         ],
         Kind::Change => change(),
+        Kind::ChangePolicy => vec![
+            Column("MAX LEVEL", false, |o, _| text(o, "/spec/maxLevel")),
+            Column("TIERS", false, |o, _| everything(list(o, "/spec/tiers"))),
+            Column("APPS", false, |o, _| everything(list(o, "/spec/apps"))),
+            Column("LINES", false, |o, _| everything(list(o, "/spec/lines"))),
+            Column("UNITS", false, |o, _| everything(list(o, "/spec/units"))),
+            Column("REASON", false, |o, _| text(o, "/spec/reason")),
+        ],
         Kind::ChangeRecord => vec![
             Column("CHANGE", false, |o, _| text(o, "/spec/change")),
             Column("NUMBER", false, |o, _| text(o, "/spec/number")),
@@ -157,7 +165,7 @@ fn change() -> Vec<Column> {
         Column("PHASE", false, |o, _| phase(o)),
         Column("DONE", false, |o, _| share(o, "/status/progress/done", "/status/progress/total")),
         Column("BATCH", false, |o, _| share(o, "/status/progress/batch", "/status/progress/batches")),
-        Column("LEVEL", true, |o, _| text(o, "/spec/level")),
+        Column("LEVEL", true, level),
         Column("REQUESTS", true, |o, _| total(o, "requests")),
         Column("ERRORS", true, |o, _| total(o, "errors")),
         Column("STARTED", true, |o, now| time::clock(&o["status"]["startedAt"], now).into()),
@@ -273,16 +281,20 @@ fn effective_mode(object: &Value, _: Timestamp) -> Cell {
 }
 
 fn action(object: &Value, _: Timestamp) -> Cell {
-    match object.pointer("/spec/action/proxyUpgrade/version").and_then(Value::as_str) {
-        Some(version) => format!("proxy → {version}").into(),
-        None => {
-            let part = |name: &str| object.pointer(&format!("/spec/action/appRelease/{name}")).and_then(Value::as_str);
-            match (part("app"), part("version")) {
-                (Some(app), Some(version)) => format!("{app} → {version}").into(),
-                _ => text(object, "/spec/action"),
-            }
-        }
+    let part = |name: &str| object.pointer(&format!("/spec/action/{name}")).and_then(Value::as_str);
+    let release = || Some((part("appRelease/app")?, part("appRelease/version")?));
+    let configuration = || Some(("configuration", part("configPublish/revision")?));
+    let proxy = part("proxyUpgrade/version").map(|version| ("proxy", version));
+    match proxy.or_else(release).or_else(configuration) {
+        Some((what, to)) => format!("{what} → {to}").into(),
+        None => text(object, "/spec/action"),
     }
+}
+
+/// The level it runs at, which a policy may hold below the one it asks for.
+fn level(object: &Value, _: Timestamp) -> Cell {
+    let effective = text(object, "/status/level/level");
+    if effective.text.is_empty() { text(object, "/spec/level") } else { effective }
 }
 
 fn component(object: &Value, _: Timestamp) -> Cell {

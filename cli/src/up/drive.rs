@@ -94,6 +94,7 @@ impl<'a> Drive<'a> {
             BatchPhase::Baking => format!("  {number}  all changed, now watched"),
             BatchPhase::Passed => format!("  {number}  {} {}", paint.green("√ passed:"), verdict(batch)),
             BatchPhase::Failed => format!("  {number}  {} {}", paint.red("× failed:"), verdict(batch)),
+            BatchPhase::Skipped => format!("  {number}  {}", paint.red("passed over")),
         };
         self.screen.line(&text);
     }

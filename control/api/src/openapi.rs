@@ -4,8 +4,8 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use weir_model::{
-    AppSpec, ChangeRecordSpec, ChangeSpec, CheckSpec, EncryptionSpec, FreezeSpec, InstanceSpec, Kind, Metadata,
-    ReleaseSpec, ReleaseTrainSpec, RouteSpec, SloSpec, Spec, TokenSpec, UnitSpec, WorkloadSpec,
+    AppSpec, ChangePolicySpec, ChangeRecordSpec, ChangeSpec, CheckSpec, EncryptionSpec, FreezeSpec, InstanceSpec, Kind,
+    Metadata, ReleaseSpec, ReleaseTrainSpec, RouteSpec, SloSpec, Spec, TokenSpec, UnitSpec, WorkloadSpec,
 };
 
 use crate::endpoints::{self, Endpoint, Topic};
@@ -166,6 +166,7 @@ fn schemas() -> Map<String, Value> {
     resource::<ChangeRecordSpec>(&mut generator, &mut own);
     resource::<ReleaseSpec>(&mut generator, &mut own);
     resource::<ReleaseTrainSpec>(&mut generator, &mut own);
+    resource::<ChangePolicySpec>(&mut generator, &mut own);
     resource::<EncryptionSpec>(&mut generator, &mut own);
     resource::<CheckSpec>(&mut generator, &mut own);
     resource::<SloSpec>(&mut generator, &mut own);

@@ -13,16 +13,20 @@ use weir_model::change::{Action, ChangeSpec};
 use weir_model::instance::ManagedBy;
 use weir_model::release::Component;
 use weir_model::{
-    AppSpec, Change, CheckSpec, FreezeSpec, Instance, Kind, Object, ReleaseSpec, Resource, Slo, UnitSpec, WorkloadSpec,
+    AppSpec, Change, ChangePolicySpec, CheckSpec, FreezeSpec, Instance, Key, Kind, Object, ReleaseSpec, Resource, Slo,
+    UnitSpec, WorkloadSpec,
 };
 use weir_store::{Error, ListQuery, Result, Store, WatchEvent, WatchQuery};
 
 use crate::defence::own::Hearsay;
 use crate::defence::windows;
-use crate::world::{Member, Name, Names, SloFact, State, World, state};
+use crate::world::{Bound, Member, Name, Names, SloFact, State, World, state};
+use config::{Concern, Configuration};
+
+mod config;
 
 /// Kinds that a change depends on.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 11] = [
     Kind::Instance,
     Kind::App,
     Kind::Unit,
@@ -32,6 +36,8 @@ const KINDS: [Kind; 9] = [
     Kind::Change,
     Kind::Check,
     Kind::Slo,
+    Kind::ChangePolicy,
+    Kind::Route,
 ];
 
 /// The fleet and what bears on it.
@@ -49,6 +55,8 @@ pub struct Fleet {
     changes: BTreeMap<String, Other>,
     checks: BTreeMap<String, CheckSpec>,
     slos: BTreeMap<String, SloFact>,
+    policies: BTreeMap<String, ChangePolicySpec>,
+    configuration: Configuration,
 }
 
 /// An instance, whichever change looks at it.
@@ -58,6 +66,10 @@ struct Facts {
     member: Member,
     /// Versions of the application: wanted, running.
     program: (Name, Name),
+    /// Revisions of configuration likewise, and why the wanted one was refused.
+    config: (Name, Name, Name),
+    /// Apps it calls.
+    calls: Vec<Name>,
     labels: Arc<BTreeMap<String, String>>,
     ours: bool,
 }
@@ -152,6 +164,7 @@ impl Fleet {
         match object.kind {
             Kind::Instance => self.note_instance(&Resource::try_from(object)?),
             Kind::App => {
+                self.configuration.note(&object);
                 let app = Resource::<AppSpec>::try_from(object)?.spec;
                 let line = self.names.shared(&app.line);
                 self.apps.insert(name, Described { tier: app.tier, line, owned: !app.owner.is_empty() });
@@ -170,12 +183,17 @@ impl Fleet {
             Kind::Change => drop(self.changes.insert(name, other(Resource::try_from(object)?))),
             Kind::Check => drop(self.checks.insert(name, Resource::try_from(object)?.spec)),
             Kind::Slo => drop(self.slos.insert(name, slo(&Resource::try_from(object)?))),
+            Kind::Route => self.configuration.note(&object),
+            Kind::ChangePolicy => {
+                drop(self.policies.insert(name, Resource::<ChangePolicySpec>::try_from(object)?.spec));
+            }
             _ => {}
         }
         Ok(())
     }
 
     fn forget(&mut self, object: &Object) {
+        self.configuration.forget(&object.key());
         let name = object.metadata.name.as_str();
         match object.kind {
             Kind::Instance => drop(self.instances.remove(name)),
@@ -187,6 +205,7 @@ impl Fleet {
             Kind::Change => drop(self.changes.remove(name)),
             Kind::Check => drop(self.checks.remove(name)),
             Kind::Slo => drop(self.slos.remove(name)),
+            Kind::ChangePolicy => drop(self.policies.remove(name)),
             _ => {}
         }
     }
@@ -198,24 +217,27 @@ impl Fleet {
         let program = (self.names.shared(wanted), self.names.shared(&status.app_version));
         let ours = instance.spec.managed_by == ManagedBy::Weir && member.state != State::Leaving;
         let labels = Arc::new(instance.metadata.labels.clone());
-        self.instances.insert(member.name.clone(), Facts { member, program, labels, ours });
+        let taken = status.config.clone().unwrap_or_default();
+        let config =
+            [&spec.config_revision, &taken.revision, &taken.rejected].map(|text| self.names.shared(text)).into();
+        let calls = spec.upstreams.iter().map(|u| self.names.shared(&u.app)).collect();
+        self.instances.insert(member.name.clone(), Facts { member, program, config, calls, labels, ours });
     }
 
     /// The world as `change` sees it.
     pub fn world(&self, change: &Change) -> World {
-        let members: Vec<Member> = self.instances.values().map(|facts| self.seen(facts, change)).collect();
-        let target = change.spec.target();
-        let component = match &change.spec.action {
-            Action::ProxyUpgrade { .. } => Component::Proxy,
-            Action::AppRelease { app, .. } => Component::App(app.clone()),
-        };
-        let release = self.releases.values().find(|r| r.of == component && r.version == target);
+        let concern = self.configuration.concern(&change.spec.action);
+        let seen = |facts| self.seen(facts, change, concern.as_ref());
+        let members: Vec<Member> = self.instances.values().map(seen).collect();
+        let release = self.release(&change.spec);
         let apps: BTreeSet<&Name> = members.iter().filter(|m| m.in_scope).map(|m| &m.app).collect();
         let slos: Vec<SloFact> = self.slos.values().filter(|slo| apps.contains(&slo.app)).cloned().collect();
         World {
             unsettled: self.unsettled(&members, change),
+            bound: self.bound(&members),
             freezes: windows(&change.spec, self.freezes.values(), &slos),
-            released: release.is_some(),
+            resources: self.configuration.stored(&change.spec.action),
+            released: release.is_some() || change.spec.action.is_configuration(),
             rival: if change.status.started_at.is_none() { self.rival(change) } else { None },
             tests_failed: release.map_or(0, |r| r.tests_failed),
             ownerless: apps.iter().filter(|app| !self.owned(app)).map(|app| (*app).clone()).collect(),
@@ -224,6 +246,16 @@ impl Fleet {
             heard: Hearsay::default(),
             members,
         }
+    }
+
+    /// The Release of what is wanted, where that is of one.
+    fn release(&self, spec: &ChangeSpec) -> Option<&Released> {
+        let component = match &spec.action {
+            Action::ProxyUpgrade { .. } => Component::Proxy,
+            Action::AppRelease { app, .. } => Component::App(app.clone()),
+            Action::ConfigPublish { .. } => return None,
+        };
+        self.releases.values().find(|r| r.of == component && r.version == spec.target())
     }
 
     fn owned(&self, app: &str) -> bool {
@@ -238,30 +270,64 @@ impl Fleet {
         ours.map(|(name, spec)| (name.clone(), spec.clone())).collect()
     }
 
-    fn seen(&self, facts: &Facts, change: &Change) -> Member {
+    /// The policy that holds a change of these lowest; of several the first by name.
+    fn bound(&self, members: &[Member]) -> Option<Bound> {
+        let concerns = |policy: &ChangePolicySpec| {
+            let concerned = |m: &Member| m.in_scope && policy.concerns(&m.app, &m.line, &m.unit, m.tier);
+            members.iter().any(concerned)
+        };
+        let (name, policy) = self.policies.iter().filter(|(_, p)| concerns(p)).min_by_key(|(_, p)| p.max_level)?;
+        Some(Bound { max_level: policy.max_level, policy: name.clone(), reason: policy.reason.clone() })
+    }
+
+    /// Instances whose configuration no change under way answers for, with the revision each has.
+    pub(crate) fn strays(&self) -> Vec<(Name, Name)> {
+        let open = |pin: &str| {
+            self.changes
+                .values()
+                .any(|c| c.begun && !c.ended && c.spec.action.is_configuration() && c.spec.target() == pin)
+        };
+        let pinned = self.instances.values().map(|facts| (&facts.member.name, &facts.config.0));
+        let strays = pinned.filter(|(_, pin)| !pin.is_empty() && !open(pin));
+        strays.map(|(name, pin)| (name.clone(), pin.clone())).collect()
+    }
+
+    fn seen(&self, facts: &Facts, change: &Change, concern: Option<&Concern>) -> Member {
         let mut member = facts.member.clone();
         if let Some(app) = self.apps.get(&*member.app) {
             (member.tier, member.line) = (app.tier, app.line.clone());
         }
-        if matches!(change.spec.action, Action::AppRelease { .. }) {
-            (member.wanted, member.running) = facts.program.clone();
+        match &change.spec.action {
+            Action::ProxyUpgrade { .. } => {}
+            Action::AppRelease { .. } => (member.wanted, member.running) = facts.program.clone(),
+            Action::ConfigPublish { .. } => facts.show_config(&mut member, change.spec.target()),
         }
+        // Configuration is for whoever runs the proxy; only what Weir runs can it restart.
+        let ours = if concern.is_some() { member.state != State::Leaving } else { facts.ours };
         Member {
             canary: self.canaries.get(&*member.unit).copied().unwrap_or(false),
-            in_scope: facts.ours && facts.within(&change.spec),
+            in_scope: ours && facts.within(&change.spec, concern),
             ..member
         }
     }
 
-    /// The change that goes first, of those that share instances with `change`, which has not begun: one that has begun,
-    /// or else the older one.
+    /// The change that goes first, of those that share instances or resources with `change`, which has not begun: one
+    /// that has begun, or else the older one.
     fn rival(&self, change: &Change) -> Option<String> {
         let own = (change.metadata.created_at.unwrap_or(Timestamp::MAX), change.name());
         let goes_first = |(name, other): &(&String, &Other)| {
             *name != change.name() && !other.ended && (other.begun || (other.created, name.as_str()) < own)
         };
-        let both = |i: &Facts, other: &Other| i.within(&other.spec) && i.within(&change.spec);
-        let shares = |(_, other): &(&String, &Other)| self.instances.values().any(|i| both(i, other));
+        let (action, concern) = (&change.spec.action, self.configuration.concern(&change.spec.action));
+        let resources = action.resources();
+        let shares = |(_, other): &(&String, &Other)| {
+            let other = &other.spec;
+            let same = action.is_configuration() && other.action.is_configuration();
+            let named = same && (other.target() == change.spec.target() || meet(&other.action.resources(), &resources));
+            let theirs = self.configuration.concern(&other.action);
+            let both = |i: &Facts| i.within(other, theirs.as_ref()) && i.within(&change.spec, concern.as_ref());
+            named || self.instances.values().any(both)
+        };
         let rivals = self.changes.iter().filter(goes_first).filter(shares);
         rivals.min_by_key(|(name, other)| (other.created, *name)).map(|(name, _)| name.clone())
     }
@@ -279,6 +345,7 @@ impl Fleet {
             let made_with = match &change.spec.action {
                 Action::ProxyUpgrade { .. } => &spec.proxy_version,
                 Action::AppRelease { .. } => &spec.app_version,
+                Action::ConfigPublish { .. } => return false,
             };
             made_with != target && settled.get(name.as_str()).copied().unwrap_or(false)
         };
@@ -287,14 +354,32 @@ impl Fleet {
 }
 
 impl Facts {
-    fn within(&self, spec: &ChangeSpec) -> bool {
+    /// `concern`: of the spec, if it is configuration.
+    fn within(&self, spec: &ChangeSpec, concern: Option<&Concern>) -> bool {
         let m = &self.member;
         let named = match &spec.action {
             Action::ProxyUpgrade { .. } => true,
             Action::AppRelease { app, .. } => *app == *m.app,
+            Action::ConfigPublish { .. } => {
+                concern.is_some_and(|c| c.reaches(&m.app, self.calls.iter().map(|app| &**app)))
+            }
         };
         named && spec.scope.selects(&m.app, &m.unit, &m.stack, &m.group, &self.labels)
     }
+
+    /// A proxy that has refused what is wanted of it has failed at once, however well it serves with what it had.
+    fn show_config(&self, member: &mut Member, target: &str) {
+        let (wanted, running, rejected) = self.config.clone();
+        if *wanted == *target && !rejected.is_empty() {
+            (member.state, member.since) = (State::Failed, None);
+            member.message = rejected;
+        }
+        (member.wanted, member.running) = (wanted, running);
+    }
+}
+
+fn meet(some: &[Key], others: &[Key]) -> bool {
+    some.iter().any(|key| others.contains(key))
 }
 
 fn released(spec: ReleaseSpec) -> Released {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use weir_model::Change;
-use weir_model::change::{Batch, BatchPhase, ChangePhase, Evidence, Level, PlanVersion};
+use weir_model::change::{Batch, BatchPhase, ChangePhase, EffectiveLevel, Evidence, Level, PlanVersion};
 use weir_model::change_record::{ChangeRecordSpec, Fact, Note};
 use weir_model::check::{CheckAnswer, Said, Severity, Skip};
 use weir_store::{AuditEntry, AuditQuery, Result, Store};
@@ -237,10 +237,16 @@ fn counts(facts: &[Fact]) -> (usize, usize) {
 }
 
 fn level(change: &Change, writes: &[AuditEntry]) -> LevelReport {
-    let level = change.spec.level;
+    let asked = change.spec.level;
+    let effective = change.status.level.clone().unwrap_or(EffectiveLevel { level: asked, held_by: String::new() });
+    let level = effective.level;
     let mut kept_from_next = Vec::new();
-    if level < Level::L4 {
+    if !effective.held_by.is_empty() {
+        kept_from_next.push(format!("spec.level is {asked:?}, but it is held at {level:?} by {}", effective.held_by));
+    } else if level < Level::L4 {
         kept_from_next.push(format!("spec.level is {level:?}"));
+    } else if level == Level::L4 {
+        kept_from_next.push("a person picked what it brings: at L5 a ReleaseTrain does".to_owned());
     }
     if change.status.phase == ChangePhase::Blocked {
         kept_from_next.push(format!("it is blocked and waits for a person: {}", change.status.message));

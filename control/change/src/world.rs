@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use weir_model::change::Level;
 use weir_model::freeze::Place;
 use weir_model::instance::InstancePhase;
 use weir_model::slo::Alert;
-use weir_model::{CheckSpec, FreezeSpec, Instance};
+use weir_model::{ChangeSpec, CheckSpec, FreezeSpec, Instance, Key};
 
 use crate::defence::own::Hearsay;
 
@@ -115,10 +116,14 @@ pub struct World {
     pub members: Vec<Member>,
     /// Protection windows.
     pub freezes: Vec<FreezeSpec>,
+    /// What is stored of the resources that a configuration is about, in the order in which they are written.
+    pub resources: Vec<Stored>,
     /// There is a Release of what is wanted.
     pub released: bool,
     /// A change that this one has to wait for, since they share instances.
     pub rival: Option<String>,
+    /// The policy that holds the change lowest.
+    pub bound: Option<Bound>,
     /// Workloads whose instances are all in scope and that make new instances with another version.
     pub unsettled: Vec<String>,
     /// Apps in scope of which nobody is named as owner.
@@ -131,6 +136,13 @@ pub struct World {
     pub checks: Vec<(String, CheckSpec)>,
     /// What Prometheus servers and plugins have answered.
     pub heard: Hearsay,
+}
+
+impl World {
+    /// The level a change of this spec runs at: what it asks for, unless a policy holds it below that.
+    pub fn level(&self, spec: &ChangeSpec) -> Level {
+        self.bound.as_ref().map_or(spec.level, |bound| spec.level.min(bound.max_level))
+    }
 }
 
 /// How an app stands by one of its objectives.
@@ -161,6 +173,28 @@ impl SloFact {
         let words = || format!("slo/{} burns its error budget at paging speed: {} waits", self.name, self.app);
         (self.alert == Alert::Page).then(words)
     }
+}
+
+/// How far a policy lets a change go by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The highest level.
+    pub max_level: Level,
+    /// Name of the ChangePolicy.
+    pub policy: String,
+    /// Its reason.
+    pub reason: String,
+}
+
+/// A resource that a configuration is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Kind and name.
+    pub key: Key,
+    /// Uid and generation of what is stored; `None`: nothing.
+    pub found: Option<(String, u64)>,
+    /// That is what the configuration wants.
+    pub as_wanted: bool,
 }
 
 /// Names that many share, each kept once. Messages come and go, so those that nobody shares any more are dropped when

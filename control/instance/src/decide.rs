@@ -297,6 +297,7 @@ pub(crate) mod tests {
             proxy_version: version.into(),
             app_version: String::new(),
             weight: 100,
+            config_revision: String::new(),
             retire: false,
         }
     }

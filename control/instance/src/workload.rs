@@ -173,6 +173,7 @@ fn instance_spec(workload: &Workload, number: u32, placement: Placement, version
         proxy_version: version.to_owned(),
         app_version: spec.app_version.clone(),
         weight: 100,
+        config_revision: String::new(),
         retire: false,
     }
 }

@@ -142,6 +142,7 @@ fn spec(hello: &wire::Hello, v: &mut Validator) -> InstanceSpec {
         proxy_version: hello.proxy_version.clone(),
         app_version: hello.app_version.clone(),
         weight: 100,
+        config_revision: String::new(),
         retire: false,
     }
 }

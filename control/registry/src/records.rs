@@ -103,9 +103,10 @@ impl Records {
         Ok(typed::create(&*self.store, &instance, &author).await?)
     }
 
-    /// What joins by itself says itself what it is.
+    /// What joins by itself says itself what it is; what changes want of it stays.
     async fn renew(&self, mut known: Instance, hello: &Hello, actor: &str) -> Result<Instance, Refusal> {
-        let spec = InstanceSpec { weight: known.spec.weight, ..hello.spec.clone() };
+        let config_revision = known.spec.config_revision.clone();
+        let spec = InstanceSpec { weight: known.spec.weight, config_revision, ..hello.spec.clone() };
         if known.spec == spec {
             return Ok(known);
         }

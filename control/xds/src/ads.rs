@@ -288,6 +288,8 @@ struct Live<V: Variant> {
     reconsider: bool,
     secrets: Secrets,
     taken: Taken,
+    /// What the client said when it last refused something.
+    rejected: Option<Arc<str>>,
     responses: mpsc::Sender<Result<V::Response, Status>>,
 }
 
@@ -304,11 +306,22 @@ impl<V: Variant> Live<V> {
         let id = inner.next_stream.fetch_add(1, Ordering::Relaxed);
         inner.board.join(id, &node.id, node.sidecar.is_some(), node.tls, Instant::now());
         inner.observed.proxies.put(id, view(&inner, &node, V::MODE));
-        let listening = inner.hub.listen(id);
+        let listening = inner.hub.listen(id, &node.id);
         let options = &inner.options;
         let secrets = Secrets::new(options.authority.clone().filter(|_| node.tls), Arc::clone(&inner.clock));
-        let session = Session::new(node, V::MODE, inner.hub.world(), options.ack_patience, options.max_names);
-        Ok(Live { inner, id, session, listening, reconsider: true, secrets, taken: Taken::default(), responses })
+        let world = inner.hub.world().seen_by(&node.id);
+        let session = Session::new(node, V::MODE, world, options.ack_patience, options.max_names);
+        Ok(Live {
+            inner,
+            id,
+            session,
+            listening,
+            reconsider: true,
+            secrets,
+            taken: Taken::default(),
+            rejected: None,
+            responses,
+        })
     }
 
     fn take(&mut self, request: V) -> Result<(), Status> {
@@ -337,14 +350,25 @@ impl<V: Variant> Live<V> {
             self.inner.board.calls(self.id, self.session.calls());
         }
         let output = self.session.poll(Instant::now());
+        self.note_rejection(&output);
         self.note_taken();
         self.publish(output).await
+    }
+
+    fn note_rejection(&mut self, output: &Output) {
+        for (r#type, progress) in &output.progress {
+            if let Progress::Rejected(_, error) = progress {
+                self.rejected = Some(format!("{type}: {error}").into());
+            }
+        }
     }
 
     fn note_taken(&mut self) {
         let taken = Taken {
             clusters: self.session.taken(Type::Cluster),
             listeners: self.session.taken(Type::Listener),
+            routes: self.session.routes_taken(),
+            rejected: self.rejected.clone().filter(|_| self.session.is_rejecting()),
             roots: self.session.accepted_secret(names::ROOTS),
         };
         if taken != self.taken {

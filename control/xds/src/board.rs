@@ -62,8 +62,26 @@ pub struct Taken {
     pub clusters: u64,
     /// World up to which it has its listeners.
     pub listeners: u64,
+    /// World up to which it has its routes.
+    pub routes: u64,
+    /// What it refuses, in its words.
+    pub rejected: Option<Arc<str>>,
     /// Version of the roots of trust.
     pub roots: Option<Arc<str>>,
+}
+
+impl Taken {
+    /// World up to which it has everything but endpoints.
+    pub fn all(&self) -> u64 {
+        self.clusters.min(self.listeners).min(self.routes)
+    }
+
+    fn fall_behind(&mut self, other: &Taken) {
+        self.clusters = self.clusters.min(other.clusters);
+        self.listeners = self.listeners.min(other.listeners);
+        self.routes = self.routes.min(other.routes);
+        self.rejected = self.rejected.take().or_else(|| other.rejected.clone());
+    }
 }
 
 /// A connected stream, as those see it who switch encryption.
@@ -169,6 +187,18 @@ impl Board {
             caller.taken = taken;
         }
         self.changed.notify_one();
+    }
+
+    /// What the streams of these nodes have accepted; several streams of one node as the one that is furthest behind.
+    pub fn taken<'n>(&self, nodes: impl IntoIterator<Item = &'n str>) -> HashMap<&'n str, Taken> {
+        let nodes: BTreeSet<&str> = nodes.into_iter().collect();
+        let mut taken: HashMap<&str, Taken> = HashMap::new();
+        for caller in self.lock().callers.values() {
+            let Some(node) = nodes.get(caller.node.as_str()) else { continue };
+            let known = taken.entry(node).or_insert_with(|| caller.taken.clone());
+            known.fall_behind(&caller.taken);
+        }
+        taken
     }
 
     /// All streams that are connected now, with what they call and ask for of these apps.

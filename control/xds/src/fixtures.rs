@@ -68,6 +68,7 @@ pub fn instance(app: &str, number: u8, group: &str) -> Instance {
         proxy_version: "a".to_owned(),
         app_version: "1".to_owned(),
         weight: 100,
+        config_revision: String::new(),
         retire: false,
     };
     Instance {

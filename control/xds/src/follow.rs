@@ -9,13 +9,15 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use weir_model::encryption::EncryptionSpec;
-use weir_model::instance::{InstancePhase, UNPUBLISHED};
+use weir_model::instance::{InstanceConfig, InstancePhase, UNPUBLISHED};
 use weir_model::meta::set_condition;
-use weir_model::{AppSpec, Condition, ConditionStatus, Instance, InstanceSpec, Key, Kind, Object, RouteSpec};
+use weir_model::{
+    AppSpec, ChangeSpec, Condition, ConditionStatus, Instance, InstanceSpec, Key, Kind, Object, RouteSpec,
+};
 use weir_store::{Error, Event, EventType, WatchEvent, WatchQuery, WatchStream, typed};
 
 use crate::Inner;
-use crate::board::{Times, Verdict};
+use crate::board::{Taken, Times, Verdict};
 use crate::index::{Index, Leaving};
 use crate::switch::Switch;
 
@@ -76,13 +78,19 @@ impl Follower {
                     None => return Ok(()),
                 },
                 () = self.inner.board.changed() => self.stirred = true,
-                () = sleep(LOOK_EVERY), if self.index.leaving().next().is_some() || self.switch.watches(&self.index) => {}
+                () = sleep(LOOK_EVERY), if self.waits() => {}
             }
             self.gather(&mut events).await?;
             self.publish();
             self.decide().await?;
+            self.note_configuration().await?;
             self.switch.look(&self.index, &mut self.stirred, Instant::now()).await?;
         }
+    }
+
+    /// There is something that time may change.
+    fn waits(&self) -> bool {
+        self.index.leaving().next().is_some() || self.switch.watches(&self.index)
     }
 
     /// Reads everything and begins to watch from there.
@@ -92,14 +100,16 @@ impl Follower {
         let (routes, routes_at) = typed::list::<RouteSpec>(store).await?;
         let (instances, instances_at) = typed::list::<InstanceSpec>(store).await?;
         let (encryptions, encryptions_at) = typed::list::<EncryptionSpec>(store).await?;
+        let (changes, changes_at) = typed::list::<ChangeSpec>(store).await?;
+        let changes = changes.into_iter().map(Object::from);
         let encryptions = encryptions.into_iter().map(Object::from);
         let apps = apps.into_iter().map(Object::from);
         let routes = routes.into_iter().map(Object::from);
         let instances = instances.into_iter().map(Object::from);
-        let at = apps_at.min(routes_at).min(instances_at).min(encryptions_at);
+        let at = apps_at.min(routes_at).min(instances_at).min(encryptions_at).min(changes_at);
         let events = store.watch(&WatchQuery::all(at)).await?;
         self.stirred = true;
-        self.index.replace(apps.chain(routes).chain(instances).chain(encryptions));
+        self.index.replace(apps.chain(routes).chain(instances).chain(encryptions).chain(changes));
         self.publish();
         if !std::mem::replace(&mut self.loaded, true) {
             self.inner.board.expect(self.index.callers(), self.started);
@@ -127,8 +137,8 @@ impl Follower {
     }
 
     fn publish(&mut self) {
-        let changes = self.index.publish();
-        self.inner.hub.publish(self.index.world(), &changes);
+        let published = self.index.publish();
+        self.inner.hub.publish(self.index.world(), &published);
     }
 
     async fn decide(&mut self) -> Result<(), Error> {
@@ -147,6 +157,39 @@ impl Follower {
             self.published(&name).await?;
         }
         Ok(())
+    }
+
+    /// Says in the store which configuration each proxy has taken that was told of another one.
+    async fn note_configuration(&mut self) -> Result<(), Error> {
+        let overlays = self.index.overlays();
+        let taken = self.inner.board.taken(overlays.awaited().map(|(name, ..)| name.as_str()));
+        let news: Vec<(String, InstanceConfig)> = overlays
+            .awaited()
+            .filter_map(|(name, revision, since)| {
+                Some((name.clone(), reached(taken.get(name.as_str())?, revision, since)?))
+            })
+            .collect();
+        for (name, config) in news {
+            let settled = config.rejected.is_empty();
+            self.write_configuration(&name, config).await?;
+            if settled {
+                self.index.settle_configuration(&name);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_configuration(&self, name: &str, config: InstanceConfig) -> Result<(), Error> {
+        let change = |instance: &mut Instance| {
+            // What a rejecting proxy still has is what it had.
+            let before = instance.status.config.clone().unwrap_or_default();
+            let revision = if config.rejected.is_empty() { config.revision.clone() } else { before.revision.clone() };
+            let next = InstanceConfig { revision, ..config.clone() };
+            let differs = next != before;
+            instance.status.config = Some(next);
+            differs
+        };
+        typed::modify_status::<InstanceSpec>(&*self.inner.store, name, change).await.map(drop)
     }
 
     fn noticed(&mut self, name: &str, leaving: &Leaving) -> Instant {
@@ -198,6 +241,14 @@ impl Follower {
         let event = Event { time, about, r#type, reason: reason.to_owned(), message, source: SOURCE.to_owned() };
         self.inner.store.append_event(event).await
     }
+}
+
+/// How far a proxy is with the `revision` it was told of from the world `since` on; `None`: on its way.
+fn reached(taken: &Taken, revision: &str, since: u64) -> Option<InstanceConfig> {
+    if let Some(rejected) = &taken.rejected {
+        return Some(InstanceConfig { revision: String::new(), rejected: rejected.to_string() });
+    }
+    (taken.all() >= since).then(|| InstanceConfig { revision: revision.to_owned(), rejected: String::new() })
 }
 
 fn explain(verdict: &Verdict, times: Times) -> (EventType, &'static str, String) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
+use crate::index::Published;
 use crate::world::{Change, World};
 
 /// The newest world, and who is interested in what.
@@ -18,6 +19,7 @@ pub struct Hub {
 struct Interests {
     by_app: HashMap<String, HashMap<u64, Arc<Mailbox>>>,
     in_all: HashMap<u64, Arc<Mailbox>>,
+    by_node: HashMap<String, HashMap<u64, Arc<Mailbox>>>,
 }
 
 /// What has changed for one stream since it last looked.
@@ -32,6 +34,7 @@ pub struct Mailbox {
 pub struct Listening {
     hub: Arc<Hub>,
     stream: u64,
+    node: String,
     mailbox: Arc<Mailbox>,
     apps: BTreeSet<String>,
     all: bool,
@@ -44,22 +47,30 @@ impl Hub {
     }
 
     /// Replaces the world and tells the streams that are interested in what is different.
-    pub fn publish(&self, world: Arc<World>, changes: &[(Arc<str>, Change)]) {
+    pub fn publish(&self, world: Arc<World>, published: &Published) {
         // Under one lock, so that who looks sees a world together with all that is different in it.
         let interests = self.lock();
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = world;
-        for (app, change) in changes {
+        for (app, change) in &published.apps {
             let interested = interests.by_app.get(&**app).into_iter().flat_map(HashMap::values);
             for mailbox in interested.chain(interests.in_all.values()) {
                 mailbox.put(app, *change);
             }
         }
+        for (node, changes) in &published.moved {
+            for mailbox in interests.by_node.get(node).into_iter().flat_map(HashMap::values) {
+                changes.iter().for_each(|(app, change)| mailbox.put(app, *change));
+                mailbox.ready.notify_one();
+            }
+        }
     }
 
-    /// Registers a stream, which is interested in nothing yet.
-    pub fn listen(self: &Arc<Self>, stream: u64) -> Listening {
-        let mailbox = Arc::default();
-        Listening { hub: Arc::clone(self), stream, mailbox, apps: BTreeSet::new(), all: false }
+    /// Registers a stream of a node, which is interested in no app yet.
+    pub fn listen(self: &Arc<Self>, stream: u64, node: &str) -> Listening {
+        let mailbox: Arc<Mailbox> = Arc::default();
+        self.lock().by_node.entry(node.to_owned()).or_default().insert(stream, Arc::clone(&mailbox));
+        let node = node.to_owned();
+        Listening { hub: Arc::clone(self), stream, node, mailbox, apps: BTreeSet::new(), all: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Interests> {
@@ -87,10 +98,10 @@ impl Listening {
         self.mailbox.ready.notified().await;
     }
 
-    /// The newest world, and what has changed since the last call up to exactly this world.
+    /// The newest world as this node is to see it, and what has changed since the last call up to exactly this world.
     pub fn look(&self) -> (Arc<World>, BTreeMap<Arc<str>, Change>) {
         let _still = self.hub.lock();
-        (self.hub.world(), std::mem::take(&mut *self.mailbox.lock()))
+        (self.hub.world().seen_by(&self.node), std::mem::take(&mut *self.mailbox.lock()))
     }
 
     /// Hears of these apps (`None`: of all) from now on. To miss nothing, [look](Self::look) after this.
@@ -122,6 +133,15 @@ impl Interests {
             }
         }
     }
+
+    fn part(&mut self, node: &str, stream: u64) {
+        if let Some(streams) = self.by_node.get_mut(node) {
+            streams.remove(&stream);
+            if streams.is_empty() {
+                self.by_node.remove(node);
+            }
+        }
+    }
 }
 
 impl Drop for Listening {
@@ -131,5 +151,6 @@ impl Drop for Listening {
         for app in &self.apps {
             interests.forget(app, self.stream);
         }
+        interests.part(&self.node, self.stream);
     }
 }

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use weir_model::encryption::EncryptionMode;
 use weir_model::instance::{ALIVE, InstancePhase, LEASE_EXPIRED, UNPUBLISHED};
 use weir_model::meta::{ConditionStatus, holds};
-use weir_model::{App, AppSpec, Encryption, Instance, Key, Kind, Object, Route};
+use weir_model::{App, AppSpec, Encryption, Instance, Key, Kind, Object, Route, RouteSpec};
 use weir_store::WatchEvent;
 
 use crate::build::endpoints::Endpoint;
 use crate::node;
+use crate::overlay::{Overlay, Overlays};
 use crate::world::{AppView, Change, Inputs, World};
 
 /// What the world is made of; owned by one task.
@@ -26,7 +27,18 @@ pub struct Index {
     by_app: HashMap<String, Names>,
     dirty: BTreeSet<String>,
     leaving: BTreeMap<String, Leaving>,
+    overlays: Overlays,
     world: Arc<World>,
+}
+
+/// What a new world makes different.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// For everybody who is interested in these apps.
+    pub apps: Vec<(Arc<str>, Change)>,
+    /// For the proxies of these Instances, which have been told of other configuration than before: apps that may look
+    /// different to them.
+    pub moved: BTreeMap<String, Vec<(Arc<str>, Change)>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +96,17 @@ impl Index {
 
     /// True if the last world is no longer what the resources say.
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.overlays.is_dirty()
+    }
+
+    /// Configuration that is on its way to single proxies.
+    pub fn overlays(&self) -> &Overlays {
+        &self.overlays
+    }
+
+    /// The store says of this instance which configuration its proxy has taken.
+    pub fn settle_configuration(&mut self, instance: &str) {
+        self.overlays.settle(instance);
     }
 
     /// Instances that wait to be unpublished.
@@ -177,6 +199,9 @@ impl Index {
             Kind::Encryption => Encryption::try_from(object).map(|encryption| self.put_encryption(encryption)),
             Kind::Route => Route::try_from(object).map(|route| self.put_route(route)),
             Kind::Instance => Instance::try_from(object).map(|instance| self.put_instance(&instance)),
+            Kind::Change if Overlay::is_likely(&object) => {
+                weir_model::Change::try_from(object).map(|change| self.overlays.put_change(&key, Overlay::of(&change)))
+            }
             _ => return,
         };
         match taken {
@@ -216,6 +241,8 @@ impl Index {
     fn put_instance(&mut self, instance: &Instance) {
         let name = instance.name().to_owned();
         let member = Member::new(instance);
+        let taken = instance.status.config.as_ref().map_or("", |c| c.revision.as_str());
+        self.overlays.pin(&name, &instance.spec.config_revision, taken);
         self.note_leaving(instance);
         match self.instances.get(&name) {
             Some(known) if known.looks_like(&member) => {}
@@ -262,8 +289,10 @@ impl Index {
             Kind::Route => self.remove_route(&key.name),
             Kind::Instance => {
                 self.leaving.remove(&key.name);
+                self.overlays.forget(&key.name);
                 self.remove_instance(&key.name);
             }
+            Kind::Change => self.overlays.put_change(key, None),
             _ => {}
         }
     }
@@ -286,30 +315,83 @@ impl Index {
         self.by_app.entry(app.to_owned()).or_default()
     }
 
-    /// Makes a new world from what has changed since the last one. Returns the apps that look different.
-    pub fn publish(&mut self) -> Vec<(Arc<str>, Change)> {
-        let dirty = std::mem::take(&mut self.dirty);
-        if dirty.is_empty() {
-            return Vec::new();
+    /// Makes a new world from what has changed since the last one.
+    pub fn publish(&mut self) -> Published {
+        if !self.is_dirty() {
+            return Published::default();
         }
-        let mut world = World { seq: self.world.seq + 1, apps: self.world.apps.clone() };
-        let changed = dirty.iter().filter_map(|app| self.rebuild(app, &mut world)).collect();
-        self.world = Arc::new(world);
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut world = World { seq: self.world.seq + 1, apps: self.world.apps.clone(), ..World::default() };
+        let mut apps: Vec<_> = dirty.iter().filter_map(|app| self.rebuild(app, &mut world)).collect();
+        apps.extend(self.lay_over(&mut world));
+        let before = std::mem::replace(&mut self.world, Arc::new(world));
         self.note_needs(&dirty);
-        changed
+        Published { moved: self.moved(before), apps }
     }
 
     fn rebuild(&self, app: &str, world: &mut World) -> Option<(Arc<str>, Change)> {
         let before = world.app(app);
         let view = AppView::build(app, &self.inputs(app), Some(&before), world.seq);
-        let change = view.change_from(&before);
-        let name: Arc<str> = app.into();
-        if view.exists {
-            world.apps.insert(Arc::clone(&name), Arc::new(view));
-        } else {
-            world.apps.remove(app);
+        place(world, app, view, &before)
+    }
+
+    /// Makes the worlds of those who have been told of other configuration.
+    fn lay_over(&self, world: &mut World) -> Vec<(Arc<str>, Change)> {
+        let mut changes = Vec::new();
+        let mut revisions = BTreeMap::new();
+        for overlay in self.overlays.iter() {
+            let before = self.world.revisions.get(&overlay.revision).unwrap_or(&self.world);
+            let mut own = World { seq: world.seq, apps: world.apps.clone(), ..World::default() };
+            for app in self.touched(overlay) {
+                let before = before.app(&app);
+                let view = AppView::build(&app, &self.inputs_over(&app, overlay), Some(&before), world.seq);
+                changes.extend(place(&mut own, &app, view, &before));
+            }
+            revisions.insert(overlay.revision.clone(), Arc::new(own));
         }
-        change.any().then_some((name, change))
+        world.revisions = revisions;
+        world.pins = Arc::new(self.overlays.pins().clone());
+        changes
+    }
+
+    fn touched(&self, overlay: &Overlay) -> BTreeSet<String> {
+        overlay.touches(|route| self.routes.get(route).map(|route| route.spec.app.as_str()))
+    }
+
+    /// Whoever was moved from one configuration to another may see every app differently that either touches.
+    fn moved(&mut self, before: Arc<World>) -> BTreeMap<String, Vec<(Arc<str>, Change)>> {
+        let everything = Change { config: true, endpoints: true };
+        let differing = |old: &Arc<World>, new: &Arc<World>| -> Vec<(Arc<str>, Change)> {
+            let names: BTreeSet<&Arc<str>> = old.apps.keys().chain(new.apps.keys()).collect();
+            let same = |name: &str| match (old.apps.get(name), new.apps.get(name)) {
+                (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+                _ => false,
+            };
+            names.into_iter().filter(|name| !same(name)).map(|name| (Arc::clone(name), everything)).collect()
+        };
+        let after = Arc::clone(&self.world);
+        let moved = self.overlays.tell(after.seq).into_iter();
+        moved.map(|node| (node.clone(), differing(&before.seen_by(&node), &after.seen_by(&node)))).collect()
+    }
+
+    /// What an app's resources are made of for those who have been told of `overlay`.
+    fn inputs_over<'a>(&'a self, app: &str, overlay: &'a Overlay) -> Inputs<'a> {
+        let stored = self.inputs(app);
+        let none = Names::default();
+        let names = self.by_app.get(app).unwrap_or(&none);
+        let mut routes: BTreeMap<&str, &RouteSpec> = BTreeMap::new();
+        for name in names.routes.iter().filter(|name| !overlay.routes.contains_key(*name)) {
+            routes.extend(self.routes.get(name).map(|route| (route.metadata.name.as_str(), &route.spec)));
+        }
+        let laid = overlay.routes.values().flatten().filter(|route| route.spec.app == app);
+        routes.extend(laid.map(|route| (route.metadata.name.as_str(), &route.spec)));
+        let spec = match overlay.apps.get(app) {
+            Some(Some(spec)) => spec.clone(),
+            Some(None) => AppSpec { protocol: stored.spec.protocol, ..AppSpec::default() },
+            None => stored.spec.clone(),
+        };
+        let exists = stored.exists || !routes.is_empty() || matches!(overlay.apps.get(app), Some(Some(_)));
+        Inputs { exists, spec, routes: routes.into_values().collect(), ..stored }
     }
 
     fn inputs(&self, app: &str) -> Inputs<'_> {
@@ -341,6 +423,18 @@ impl Index {
             leaving.need = Some(need);
         }
     }
+}
+
+/// Puts an app's view into a world; what is different from `before`, if something is.
+fn place(world: &mut World, app: &str, view: AppView, before: &AppView) -> Option<(Arc<str>, Change)> {
+    let change = view.change_from(before);
+    let name: Arc<str> = app.into();
+    if view.exists {
+        world.apps.insert(Arc::clone(&name), Arc::new(view));
+    } else {
+        world.apps.remove(app);
+    }
+    change.any().then_some((name, change))
 }
 
 impl Member {

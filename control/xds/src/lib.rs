@@ -23,6 +23,7 @@ mod index;
 mod names;
 mod node;
 mod options;
+mod overlay;
 mod peer;
 mod resource;
 mod secrets;

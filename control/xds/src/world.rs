@@ -20,9 +20,19 @@ pub struct World {
     /// Grows with every new world; acknowledgements are remembered by it.
     pub seq: u64,
     pub(crate) apps: HashMap<Arc<str>, Arc<AppView>>,
+    /// The world as proxies see it that have been told of other configuration, by its revision.
+    pub(crate) revisions: BTreeMap<String, Arc<World>>,
+    /// Which revision a proxy has been told of, by the name of its Instance.
+    pub(crate) pins: Arc<BTreeMap<String, String>>,
 }
 
 impl World {
+    /// As the proxy of this name is to see it.
+    pub fn seen_by(self: &Arc<World>, node: &str) -> Arc<World> {
+        let revision = self.pins.get(node).and_then(|revision| self.revisions.get(revision));
+        Arc::clone(revision.unwrap_or(self))
+    }
+
     /// What is known of an app; of one that nobody has heard of yet: defaults and no endpoints.
     pub fn app(&self, name: &str) -> Arc<AppView> {
         let unknown = || Arc::new(AppView::build(name, &Inputs::default(), None, 0));

@@ -213,6 +213,7 @@ async fn instance(store: &SharedStore, name: &str, app: &str, port: u16, calls: 
         proxy_version: "a".to_owned(),
         app_version: String::new(),
         weight: 100,
+        config_revision: String::new(),
         retire: false,
     };
     typed::create(&**store, &Instance::new(name, spec), &author()).await.expect("it is new");

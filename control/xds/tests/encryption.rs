@@ -216,6 +216,7 @@ async fn instance(store: &SharedStore, name: &str, app: &str, calls: &[&str], tl
         proxy_version: "a".to_owned(),
         app_version: String::new(),
         weight: 100,
+        config_revision: String::new(),
         retire: false,
     };
     typed::create(&**store, &Instance::new(name, spec), &author()).await.expect("it is new");

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ChangePhase};
+use super::publication::Publication;
+use super::{Batch, ChangePhase, EffectiveLevel};
 use crate::check::CheckAnswer;
 use crate::meta::Condition;
 
@@ -62,6 +63,12 @@ pub struct ChangeStatus {
     /// Checks skipped by a person of which the record tells.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub skipped: BTreeSet<String>,
+    /// The level it runs at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<EffectiveLevel>,
+    /// Of configuration: what the store held before, and how far it is on its way there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publication: Option<Publication>,
     /// Since when nothing but instances that do not serve is left to change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<Timestamp>,
@@ -140,6 +147,8 @@ pub enum BlockReason {
     Unreachable,
     /// The checker refused what the planner proposed: a defect of Weir, nothing was done.
     PlanUnsafe,
+    /// Somebody else has edited a resource that the configuration is about.
+    ConfigEdited,
     /// An instance did not come back on its previous version.
     RollbackFailed,
 }

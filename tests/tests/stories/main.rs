@@ -3,8 +3,10 @@
 //! A story is a promise to the user, kept before real peers: real processes are spawned (`weir_testkit::Process`),
 //! real sockets used, and nothing of the inside is looked at. Run one with `cargo xtask test --story NAME`.
 
+mod app_release;
 mod change_survives_kills;
 mod cli_tells_the_truth;
+mod configuration_canary;
 mod control_plane_speaks_tls;
 mod control_survives_kills;
 mod data_plane_outlives_control_plane;

@@ -33,8 +33,14 @@ pub(super) fn conflict(facts: &Facts) -> Option<Answer> {
     })
 }
 
+/// What is brought is a version of a program; configuration has none.
+fn of_versions(facts: &Facts) -> Option<()> {
+    (!facts.change.spec.action.is_configuration()).then_some(())
+}
+
 pub(super) fn release(facts: &Facts) -> Option<Answer> {
     let Stage::Planned { .. } = facts.stage else { return None };
+    of_versions(facts)?;
     let target = &facts.change.spec.action;
     Some(match facts.world.released {
         true => Answer::pass(format!("there is a Release of {target}")),
@@ -44,6 +50,7 @@ pub(super) fn release(facts: &Facts) -> Option<Answer> {
 
 pub(super) fn tested(facts: &Facts) -> Option<Answer> {
     let Stage::Planned { .. } = facts.stage else { return None };
+    of_versions(facts)?;
     Some(match facts.world.tests_failed {
         0 => Answer::pass("no test of its build is known to have failed"),
         n => Answer::fail(format!("{n} tests of the build of {} failed", facts.change.spec.action)),
@@ -53,6 +60,7 @@ pub(super) fn tested(facts: &Facts) -> Option<Answer> {
 /// Versions that begin with a number and a dot are compared by it; others say nothing.
 pub(super) fn compatible(facts: &Facts) -> Option<Answer> {
     let Stage::Planned { .. } = facts.stage else { return None };
+    of_versions(facts)?;
     let target = facts.change.spec.target();
     let Some(wanted) = major(target) else {
         return Some(Answer::pass(format!("{target} has no major version to compare")));
@@ -84,6 +92,7 @@ pub(super) fn owner(facts: &Facts) -> Option<Answer> {
 }
 
 pub(super) fn version(facts: &Facts) -> Option<Answer> {
+    of_versions(facts)?;
     let unknown: Vec<&str> =
         in_scope(facts).filter(|m| m.running.is_empty()).map(|m| &*m.name).take(MOST_SILENT).collect();
     Some(match unknown.is_empty() {
@@ -174,7 +183,7 @@ pub(super) fn burn(facts: &Facts) -> Option<Answer> {
 pub(super) fn approval(facts: &Facts) -> Option<Answer> {
     let Stage::Planned { next: Some(_), number, .. } = facts.stage else { return None };
     let spec = &facts.change.spec;
-    if spec.level != Level::L2 {
+    if facts.world.level(spec) != Level::L2 {
         return None;
     }
     let name = facts.change.name();

@@ -5,7 +5,7 @@ use weir_model::instance::BEFORE_CHANGE;
 use weir_model::{Author, Change, ChangeSpec, Instance, InstanceSpec, WorkloadSpec};
 use weir_store::{Error, Result, Store, typed};
 
-use super::{SOURCE, World};
+use super::{SOURCE, World, by_hand, publish};
 use crate::world::Member;
 
 /// Tries against others who write the same instance (its controller writes its status all the time).
@@ -32,17 +32,19 @@ pub(super) async fn carry_out(store: &dyn Store, change: &Change, world: &World,
     for workload in settle {
         write_workload(store, change, workload).await?;
     }
-    Ok(())
+    publish::carry_out(store, change, world).await
 }
 
 /// What follows from the recorded status of `change` alone.
 pub fn writes(change: &Change, world: &World) -> Vec<Write> {
     let status = &change.status;
-    match status.phase {
+    let mut writes = match status.phase {
         ChangePhase::Running | ChangePhase::Paused => forward(change, world),
         ChangePhase::RollingBack => back(change, world),
         _ => Vec::new(),
-    }
+    };
+    writes.extend(by_hand::back(change, world));
+    writes
 }
 
 /// Instances of `batch` that were let go, are not back, and still belong to the change.
@@ -107,6 +109,7 @@ fn want(spec: &ChangeSpec, instance: &mut Instance, version: &str) {
             instance.metadata.annotations.insert(BEFORE_CHANGE.to_owned(), before);
         }
         Action::AppRelease { .. } => version.clone_into(&mut instance.spec.app_version),
+        Action::ConfigPublish { .. } => version.clone_into(&mut instance.spec.config_revision),
     }
 }
 
@@ -117,6 +120,7 @@ async fn write_workload(store: &dyn Store, change: &Change, name: &str) -> Resul
     match change.spec.action {
         Action::ProxyUpgrade { .. } => workload.spec.proxy_version = target,
         Action::AppRelease { .. } => workload.spec.app_version = target,
+        Action::ConfigPublish { .. } => return Ok(()),
     }
     let author = Author::new(SOURCE, format!("{} has brought {}", change.key(), change.spec.action));
     match typed::update(store, &workload, &author).await {

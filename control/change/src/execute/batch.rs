@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::change::{Action, Batch, BatchPhase, BlockReason, Budget, ChangePhase, Level, Outcome, Verdict};
+use weir_model::change::{Action, Batch, BatchPhase, BlockReason, Budget, ChangePhase, Outcome, Verdict};
 use weir_model::check::{CheckAnswer, Said};
 
 use super::defend::told;
@@ -292,7 +292,7 @@ impl<'a> Walk<'a> {
     // ## Verdict
 
     fn judge(&mut self, index: usize) {
-        if self.batch(index).done.is_empty() {
+        if self.batch(index).done.keys().all(|name| self.status.left.contains_key(name)) {
             return self.judge_empty(index);
         }
         let mut verdict = self.batch(index).verdict.clone().unwrap_or_else(judge::open_verdict);
@@ -316,7 +316,8 @@ impl<'a> Walk<'a> {
     pub(super) fn watch_on(&mut self) -> bool {
         let newest = |b: &Batch| b.phase != BatchPhase::Waiting;
         let Some(index) = self.status.batches.iter().rposition(newest) else { return false };
-        let watched = self.status.rollback.is_none() && self.batch(index).phase != BatchPhase::Failed;
+        let watched = self.status.rollback.is_none()
+            && !matches!(self.batch(index).phase, BatchPhase::Failed | BatchPhase::Skipped);
         let Some(before) = self.batch(index).verdict.clone().filter(|_| watched) else { return false };
         let mut verdict = before.clone();
         let groups = self.groups(index);
@@ -433,10 +434,10 @@ impl<'a> Walk<'a> {
         (verdict.outcome, verdict.reason) = (Outcome::Fail, reason.clone());
         let number = batch.number;
         self.note("BatchFailed", format!("batch {number} failed: {reason}"), true);
-        if self.change.spec.level >= Level::L4 {
+        if self.level().rolls_back() {
             self.roll_back(format!("batch {number} failed: {reason}"));
         } else {
-            let hint = "roll back, retry or abort";
+            let hint = "roll back, retry, skip or abort";
             self.block(BlockReason::BatchFailed, format!("batch {number} failed: {reason}; {hint}"));
         }
     }

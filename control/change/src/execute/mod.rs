@@ -11,8 +11,10 @@
 
 mod act;
 mod batch;
+mod by_hand;
 mod defend;
 mod forecast;
+mod publish;
 mod record;
 mod rollback;
 #[cfg(test)]
@@ -93,7 +95,7 @@ impl Controller for ChangeController {
     }
 
     fn watches(&self) -> Vec<Kind> {
-        vec![Kind::Change, Kind::Instance, Kind::Freeze, Kind::Release, Kind::Check, Kind::Slo]
+        vec![Kind::Change, Kind::Instance, Kind::Freeze, Kind::Release, Kind::Route, Kind::App, Kind::Check, Kind::Slo]
     }
 
     fn concerns(&self, object: &Object) -> Vec<Key> {
@@ -124,6 +126,7 @@ pub async fn reconcile(
     let known = memory.ledgers().remove(name);
     let Some(stored) = typed::get::<weir_model::ChangeSpec>(store, name).await? else {
         record::forget(store, name).await?;
+        release_strays(store, memory).await?;
         return Ok(None);
     };
     if stored.status.phase.ended() {
@@ -154,7 +157,18 @@ async fn end(store: &dyn Store, memory: &Memory, change: &weir_model::Change) ->
     }
     record::tell_the_end(store, change).await?;
     memory.probes.forget(&change.metadata.uid);
+    release_strays(store, memory).await?;
     lock().insert(change.metadata.uid.clone());
+    Ok(())
+}
+
+/// Proxies that have configuration for which no change answers any more go by what is stored.
+async fn release_strays(store: &dyn Store, memory: &Memory) -> weir_store::Result<()> {
+    let mut fleet = memory.fleet.lock().await;
+    fleet.refresh(store).await?;
+    for (instance, revision) in fleet.strays() {
+        publish::release(store, &instance, &revision, "no change answers for it any more").await?;
+    }
     Ok(())
 }
 

@@ -49,6 +49,7 @@ pub fn step(change: &Change, world: &World, telemetry: &Telemetry, now: Timestam
         again: LOOK,
     };
     walk.status.observed_generation = change.metadata.generation;
+    walk.note_level();
     walk.commands();
     if walk.status.phase == change.status.phase {
         walk.go_on();
@@ -114,6 +115,7 @@ impl<'a> Walk<'a> {
         match (self.change.spec.command, self.status.phase) {
             (_, phase) if phase.ended() => {}
             (Command::Abort, _) => self.abort(),
+            (Command::RollBack, _) if self.is_publishing() => {}
             (Command::RollBack, _) if self.status.rollback.is_none() => self.roll_back("a person asked for it".into()),
             (Command::Pause, ChangePhase::Pending | ChangePhase::Running) => {
                 self.status.phase = ChangePhase::Paused;
@@ -125,21 +127,27 @@ impl<'a> Walk<'a> {
             }
             _ => {}
         }
-        self.retry();
-        self.note_skips();
+        if !self.status.phase.ended() {
+            self.take_back();
+            self.skip_begun();
+            self.retry();
+            self.note_skips();
+        }
     }
 
     fn abort(&mut self) {
-        let changed = self.changed_count();
-        let message = format!(
-            "stopped by a person: {changed} instances run {} and stay so; to undo it, make a change to their previous \
-             version",
-            self.target()
-        );
+        let (changed, target) = (self.changed_count(), self.target());
+        let message = match self.change.spec.action.is_configuration() {
+            true => format!("stopped by a person: {changed} proxies that had {target} go by what is stored, at once"),
+            false => format!(
+                "stopped by a person: {changed} instances run {target} and stay so; to undo it, make a change to their \
+                 previous version"
+            ),
+        };
         self.end(ChangePhase::Aborted, "Aborted", message);
     }
 
-    fn changed_count(&self) -> usize {
+    pub fn changed_count(&self) -> usize {
         self.status.batches.iter().map(|b| b.done.len()).sum()
     }
 
@@ -147,6 +155,9 @@ impl<'a> Walk<'a> {
         let asked = self.change.spec.retries > self.status.retries;
         self.status.retries = self.status.retries.max(self.change.spec.retries);
         if asked && self.status.phase == ChangePhase::Blocked {
+            if self.status.blocked == Some(BlockReason::ConfigEdited) {
+                self.renew_bases();
+            }
             self.unblock("Retried", "tried again, as a person asked".into());
         }
     }
@@ -192,11 +203,15 @@ impl<'a> Walk<'a> {
     }
 
     fn forward(&mut self) {
+        if self.blocks_on_edits() {
+            return;
+        }
         let running = |b: &Batch| matches!(b.phase, BatchPhase::Changing | BatchPhase::Baking);
         match self.status.batches.iter().position(running) {
             Some(index) => self.drive(index),
             None if self.watch_on() => {}
             None if self.status.phase == ChangePhase::Paused => self.wait("paused by a person".into(), IDLE),
+            None if self.is_publishing() => self.publish(),
             None => self.next_batch(),
         }
     }
@@ -211,16 +226,21 @@ impl<'a> Walk<'a> {
         let input = self.input(&past);
         let plan = plan::plan(&input, self.now);
         if plan.batches.is_empty() && plan.deferred.is_empty() {
-            return self.complete();
+            let configuration = self.change.spec.action.is_configuration();
+            return if configuration { self.publish() } else { self.complete() };
         }
         let findings = check(&input, &plan, self.now);
         if findings.is_empty() && self.world.released {
             self.forecast(&plan);
+            if plan.batches.first().is_some_and(|first| self.skips_next(first)) {
+                return;
+            }
         }
         if let Some(held) = self.held_before(&plan, &findings) {
             return self.heed(&held);
         }
         match plan.batches.first() {
+            _ if !self.goes_by_plan(&plan) => {}
             Some(first) if first.start <= self.now => self.begin_next(first),
             _ => self.wait_for_deferred(&plan),
         }
@@ -290,10 +310,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn begin(&mut self, index: usize, planned: &Planned) {
+    pub fn begin(&mut self, index: usize, planned: &Planned) {
         self.status.phase = ChangePhase::Running;
         self.status.started_at.get_or_insert(self.now);
         self.status.waiting_since = None;
+        self.note_bases();
         let previous = Arc::make_mut(&mut self.status.previous);
         for name in &planned.instances {
             let Some(member) = self.by_name.get(&**name) else { continue };
@@ -396,6 +417,8 @@ impl<'a> Walk<'a> {
                 (scope().count(), scope().filter(|m| &*m.wanted == target && &*m.running == target).count())
             }
         };
+        // Those that have gone by the store again have not gone back.
+        let done = if self.is_publishing() { total } else { done };
         let batches = || self.status.batches.iter();
         let current = batches().rfind(|b| b.phase != BatchPhase::Waiting);
         let moving = self.status.rollback.as_ref().map(|r| &r.batch).or(current);

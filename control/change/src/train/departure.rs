@@ -1,7 +1,7 @@
 //! What begins: a canary, a departure, a way back.
 
 use jiff::Timestamp;
-use weir_model::change::{Action, ChangeSpec, Rung};
+use weir_model::change::{Action, ChangeSpec, Level, Rung};
 use weir_model::train::{Leg, Proof, RiderState, Stage};
 use weir_model::{Change, ReleaseTrain};
 
@@ -132,18 +132,18 @@ pub(super) fn changes(train: &ReleaseTrain) -> Vec<Change> {
 
 fn canary(train: &ReleaseTrain, leg: &Leg) -> Change {
     let stage = &train.spec.canary;
-    change(leg, stage, canary_ladder(stage, &train.spec.proof))
+    change(train, leg, stage, canary_ladder(stage, &train.spec.proof))
 }
 
 fn production(train: &ReleaseTrain, leg: &Leg) -> Change {
     let stage = &train.spec.production;
-    change(leg, stage, stage.ladder.clone())
+    change(train, leg, stage, stage.ladder.clone())
 }
 
 /// Back to what is known to be good, so nothing has to be proven again.
 fn back(train: &ReleaseTrain, leg: &Leg) -> Change {
     let at_once = vec![Rung { percent: 100.0, bake_seconds: 0, min_requests: 0 }];
-    change(leg, &train.spec.canary, at_once)
+    change(train, leg, &train.spec.canary, at_once)
 }
 
 /// One box, then all of the canary for as long as the proof asks.
@@ -155,7 +155,7 @@ fn canary_ladder(stage: &Stage, proof: &Proof) -> Vec<Rung> {
     vec![one_box, Rung { percent: 100.0, bake_seconds: proof.soak_seconds, min_requests: proof.min_requests }]
 }
 
-fn change(leg: &Leg, stage: &Stage, ladder: Vec<Rung>) -> Change {
+fn change(train: &ReleaseTrain, leg: &Leg, stage: &Stage, ladder: Vec<Rung>) -> Change {
     let default = ChangeSpec::proxy_upgrade(&leg.version);
     let spec = ChangeSpec {
         action: Action::ProxyUpgrade { version: leg.version.clone() },
@@ -163,7 +163,7 @@ fn change(leg: &Leg, stage: &Stage, ladder: Vec<Rung>) -> Change {
         ladder: if ladder.is_empty() { default.ladder.clone() } else { ladder },
         budget: stage.budget.clone(),
         judge: stage.judge.clone(),
-        level: stage.level,
+        level: if train.spec.automatic && stage.level == Level::L4 { Level::L5 } else { stage.level },
         ..default
     };
     Change::new(&leg.change, spec)

@@ -178,6 +178,19 @@ impl Session {
         self.of(r#type).taken
     }
 
+    /// The world up to which the client has accepted every route it asks for. A sidecar that has a listener and has not
+    /// asked yet is about to.
+    pub fn routes_taken(&self) -> u64 {
+        let routes = self.of(Type::Route);
+        let none = !routes.requested && self.of(Type::Listener).requested && self.of(Type::Listener).count() == 0;
+        if none { self.taken(Type::Listener) } else { routes.taken }
+    }
+
+    /// The client has refused what it was sent last of some type.
+    pub fn is_rejecting(&self) -> bool {
+        self.subscriptions.iter().any(|s| s.rejected)
+    }
+
     /// Takes a newer world, in which `changes` is different as far as this stream is interested.
     pub fn see(&mut self, world: Arc<World>, changes: &BTreeMap<Arc<str>, Change>) {
         self.world = world;
@@ -202,7 +215,7 @@ impl Session {
         if !waiting && Type::ALL.iter().all(|t| self.of(*t).in_flight.is_empty()) {
             self.send(Type::Cluster, true, now);
         }
-        for r#type in [Type::Cluster, Type::Listener] {
+        for r#type in [Type::Cluster, Type::Listener, Type::Route] {
             let seq = self.world.seq;
             self.of_mut(r#type).note_taken(seq);
         }

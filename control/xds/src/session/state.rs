@@ -40,7 +40,7 @@ pub struct Subscription {
     pub in_flight: VecDeque<InFlight>,
     /// Nonce of the newest response.
     pub last_nonce: String,
-    /// Root types: the world up to which the client has accepted everything.
+    /// But for secrets and endpoints: the world up to which the client has accepted everything.
     pub taken: u64,
     /// Its last answer was a rejection.
     pub rejected: bool,
@@ -178,7 +178,8 @@ impl Subscription {
 
     /// Whether nothing was left to send of this world, and nothing is unanswered or rejected: then it has all of it.
     pub fn note_taken(&mut self, seq: u64) {
-        let open = self.dirty_all || self.answer_due || self.rejected || !self.in_flight.is_empty();
+        let open =
+            self.dirty_all || !self.dirty.is_empty() || self.answer_due || self.rejected || !self.in_flight.is_empty();
         if self.requested && !open {
             self.taken = seq;
         }

@@ -249,7 +249,7 @@ fn mesh() -> Store {
 
 /// Publishes and tells the client what it is interested in.
 fn publish(store: &mut Store, clients: &mut [Client]) {
-    let changes = store.index.publish();
+    let changes = store.index.publish().apps;
     for client in clients {
         let interests = client.session.interests();
         let interested = |app: &str| interests.as_ref().is_none_or(|apps| apps.contains(app));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use weir_model::health::{EndpointTraffic, HealthWindow, SelfCheck, Traffic};
-use weir_model::instance::{ALIVE, InstancePhase, InstanceSpec, ManagedBy};
+use weir_model::instance::{ALIVE, InstanceConfig, InstancePhase, InstanceSpec, ManagedBy};
 use weir_model::meta::{Condition, ConditionStatus};
 use weir_model::release::{Component, ReleaseSpec};
 use weir_model::{App, AppSpec, Instance, Release, Unit, UnitSpec, Workload, WorkloadSpec};
@@ -84,6 +84,7 @@ impl Fleet {
         for instance in now(typed::list::<InstanceSpec>(store)).unwrap().0 {
             let instance = self.live(store, instance, at);
             self.report(&instance, observed, at, random);
+            let instance = self.configure(store, instance, random);
             self.advance(store, instance, at, random);
         }
     }
@@ -107,6 +108,22 @@ impl Fleet {
         instance
     }
 
+    /// The xDS server's part: the proxy takes the configuration its instance names, or refuses it.
+    fn configure(&self, store: &MemoryStore, mut instance: Instance, random: &mut fastrand::Rng) -> Instance {
+        let wanted = instance.spec.config_revision.clone();
+        let refused = self.natures.get(&wanted).is_some_and(|nature| nature.stillborn);
+        let before = instance.status.config.clone().unwrap_or_default();
+        let next = match refused {
+            true => InstanceConfig { rejected: "RDS: no such thing".into(), ..before.clone() },
+            false => InstanceConfig { revision: wanted, rejected: String::new() },
+        };
+        if next == before || random.u8(..3) == 0 {
+            return instance;
+        }
+        instance.status.config = Some(next);
+        now(typed::update_status(store, &instance)).unwrap()
+    }
+
     fn report(&self, instance: &Instance, observed: &Observed, at: Timestamp, random: &mut fastrand::Rng) {
         if !instance.status.published() {
             return;
@@ -114,9 +131,12 @@ impl Fleet {
         let requests = if self.idle { 0 } else { REQUESTS };
         let version = &instance.status.proxy_version;
         let program = format!("{}-{}", instance.spec.app, instance.status.app_version);
+        let revision = instance.status.config.as_ref().map_or("", |c| c.revision.as_str());
         let failing = |of: &str| self.natures.get(of).map_or(0.0, |nature| nature.failing);
-        let ratio =
-            failing(version) + failing(&program) + self.background.get(&instance.spec.app).copied().unwrap_or(0.0);
+        let ratio = failing(version)
+            + failing(&program)
+            + failing(revision)
+            + self.background.get(&instance.spec.app).copied().unwrap_or(0.0);
         let errors = (0..requests).filter(|_| random.f64() < ratio).count() as u64;
         let inbound = Traffic { requests, errors, latency: Vec::new() };
         let window = HealthWindow { inbound, ..HealthWindow::default() };

@@ -4,6 +4,8 @@
 //! after a given number of operations, before or after the last one took effect; [`law`] watches from outside what must
 //! never happen. All randomness is seeded: a failing seed repeats.
 
+mod by_hand;
+mod configurations;
 mod fleet;
 mod law;
 pub(crate) mod mortal;
