@@ -31,6 +31,8 @@ pub(super) struct Call {
     pub(super) in_flight: Option<InFlight>,
     /// Where it stands in the stream to the upstream.
     pub(super) place: Option<Place>,
+    /// The request itself, should the server be too busy for it, and its route let it go another way.
+    pub(super) kept: Option<Vec<u8>>,
 }
 
 impl Call {

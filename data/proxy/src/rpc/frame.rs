@@ -241,6 +241,11 @@ impl Frame {
         }
     }
 
+    /// Whether a response says that the server had nobody to process the request: it has not been looked at.
+    pub(super) fn is_busy(&self) -> bool {
+        self.status() == self.head().status_of(Failure::Overloaded)
+    }
+
     /// Status of a response in its own protocol.
     pub(super) fn status(&self) -> u16 {
         match self {

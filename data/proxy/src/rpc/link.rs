@@ -306,6 +306,9 @@ impl Driver {
         // The borrow ends before the call does, which may wake others.
         let call = self.link.calls.borrow_mut().remove(&frame.id());
         match call {
+            Some(call) if call.kept.is_some() && frame.is_busy() => {
+                request::after_busy(&self.worker, self.link.protocol, frame, call);
+            }
             Some(call) => call.answer(frame),
             None => self.worker.stats.late_answers.inc(),
         }

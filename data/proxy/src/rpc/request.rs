@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
 use weir_codec::rpc::Failure as Told;
+use weir_config::RetryOn;
 
 use super::call::{Call, edit, failure_of, refuse};
 use super::caller::{Active, Caller};
@@ -42,8 +43,10 @@ pub(super) fn serve(caller: &Rc<Caller>, frame: Frame, one_way: bool) {
         attempts: Attempts::default(),
         in_flight: None,
         place: None,
+        kept: None,
     };
     let frame = prepare(frame, &mut call, timeout, trace);
+    call.kept = keep(&call, &frame);
     send(&caller.worker, caller.protocol, frame, call);
 }
 
@@ -100,6 +103,15 @@ fn prepare(mut frame: Frame, call: &mut Call, timeout: Option<Duration>, trace: 
     frame
 }
 
+/// A copy of a request that may have to go another way, unless it is large.
+fn keep(call: &Call, frame: &Frame) -> Option<Vec<u8>> {
+    let (_, action) = call.route()?;
+    let wanted = action.retry.as_ref().is_some_and(|retry| retry.on.contains(&RetryOn::RefusedStream));
+    let most = call.ticket.listener.compiled.config.limits.buffer_bytes;
+    let bytes = frame.as_bytes();
+    (wanted && !call.one_way && bytes.len() <= most).then(|| bytes.to_vec())
+}
+
 /// Sends a request over a connection that is there; where none is, a task of its own opens one.
 fn send(worker: &Rc<Worker>, protocol: Protocol, frame: Frame, mut call: Call) {
     let cluster = call.cluster();
@@ -127,6 +139,33 @@ pub(super) fn send_again(worker: &Rc<Worker>, protocol: Protocol, bytes: Vec<u8>
         }
         _ => call.fail(Refusal::UpstreamReset, Told::ConnectionLost, "the upstream broke the connection"),
     }
+}
+
+/// A server was too busy to look at a request. It goes to another, if there is one that was not asked, or that answer
+/// stands.
+pub(super) fn after_busy(worker: &Rc<Worker>, protocol: Protocol, answer: Frame, mut call: Call) {
+    let kept = call.kept.take().unwrap_or_default();
+    let frame = protocol.decode(&mut BytesMut::from(&kept[..]), usize::MAX);
+    let (Ok(Some(frame)), true) = (frame, has_another(&call)) else { return call.answer(answer) };
+    match after(&mut call, Failure::Refused) {
+        Again::Yes => {
+            call.end_attempt(true);
+            call.kept = Some(kept);
+            send(worker, protocol, frame, call);
+        }
+        Again::No => call.answer(answer),
+        Again::OverBudget => {
+            worker.stats.refuse(Refusal::RetryBudget);
+            call.answer(answer);
+        }
+    }
+}
+
+/// Whether there is an endpoint that was not tried.
+fn has_another(call: &Call) -> bool {
+    let asked = call.in_flight.as_ref().map(|in_flight| in_flight.address());
+    let fresh = |address| asked != Some(address) && !call.attempts.tried.contains(&address);
+    call.cluster().endpoints.iter().any(|endpoint| fresh(endpoint.address))
 }
 
 async fn connect_and_send(

@@ -182,3 +182,51 @@ async fn a_proxy_that_drains_loses_no_request_of_the_proxy_before_it() {
         assert_eq!(soon(drain).await.unwrap().cut, 0);
     }
 }
+
+/// An upstream that has nobody free for any request.
+async fn busy(wire: Wire) -> Upstream {
+    upstream(wire, move |mut peer, _| async move {
+        while let Some(got) = peer.request().await {
+            peer.send(wire.busy(&got)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_a_server_is_too_busy_for_is_asked_of_another() {
+    for wire in BOTH {
+        let (busy, free) = (busy(wire).await, saying(wire, "free").await);
+        let setup = wire.setup().forward("retry: {attempts: 1}");
+        let running = setup.start(&[busy.address, free.address]).await;
+        let mut caller = RpcPeer::connect(wire, running.address).await;
+        for id in 1..=4 {
+            assert!(caller.ask(Ask::new(id, "x")).await.says("free"), "{wire:?} {id}");
+        }
+        // In turn, one of two must have met the busy one first.
+        let metrics = running.proxy.metrics();
+        assert!(!metrics.contains("weir_upstream_retries_total{cluster=\"up\"} 0\n"), "{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn without_another_server_or_leave_the_busy_one_has_the_last_word() {
+    for wire in BOTH {
+        let (one, two, free) = (busy(wire).await, busy(wire).await, saying(wire, "free").await);
+        let told = if wire == Wire::Bolt { 4 } else { 100 };
+        for (forward, endpoints) in [
+            ("timeoutMs: 15000", vec![one.address, free.address]),
+            ("retry: {attempts: 3}", vec![one.address]),
+            ("retry: {attempts: 3}", vec![one.address, two.address]),
+            ("retry: {attempts: 3, on: [ConnectFailure]}", vec![one.address, free.address]),
+        ] {
+            let running = wire.setup().forward(forward).start(&endpoints).await;
+            let mut caller = RpcPeer::connect(wire, running.address).await;
+            let mut statuses = Vec::new();
+            for id in 1..=2 {
+                statuses.push(caller.ask(Ask::new(id, "x")).await.status());
+            }
+            assert!(statuses.contains(&told), "{wire:?} {forward}: {statuses:?}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weir_codec::rpc::Limits;
+use weir_codec::rpc::{Failure, Limits};
 use weir_codec::{bolt, dubbo, hessian};
 
 use crate::peers::{Peer, Running, Setup, Upstream, soon};
@@ -83,6 +83,14 @@ impl Wire {
         match &got.frame {
             Frame::Bolt(frame) => bolt::Frame::response(frame.head(), b"x", text.as_bytes()).as_bytes().to_vec(),
             Frame::Dubbo(frame) => dubbo::Frame::response(frame.head(), &hessian_text(text)).as_bytes().to_vec(),
+        }
+    }
+
+    /// "I have nobody free for this request."
+    pub fn busy(self, got: &Got) -> Vec<u8> {
+        match &got.frame {
+            Frame::Bolt(frame) => bolt::Frame::failure(frame.head(), Failure::Overloaded, "busy").as_bytes().to_vec(),
+            Frame::Dubbo(frame) => dubbo::Frame::failure(frame.head(), Failure::Overloaded, "busy").as_bytes().to_vec(),
         }
     }
 
