@@ -1,9 +1,10 @@
 """A gRPC server with one method of each kind: no protobuf, raw bytes.
 
-usage: grpc_server.py HOST:PORT NAME
+usage: grpc_server.py HOST:PORT NAME [sick]
 
 Who answers the server's name; Count streams as many numbers as asked for; Total adds up the lengths of what is
-streamed to it; Echo sends back each message as it comes; Fail fails with a status, a message and trailers.
+streamed to it; Echo sends back each message as it comes; Fail fails with a status, a message and trailers. Its health
+service says SERVING, or NOT_SERVING if it is sick.
 """
 
 import sys
@@ -29,7 +30,14 @@ def fail(request, context):
     context.abort(grpc.StatusCode.NOT_FOUND, "no such thing: 漏")
 
 
-def main(address, name):
+def health(sick):
+    """HealthCheckResponse { status }, field 1."""
+    answer = b"\x08\x02" if sick else b"\x08\x01"
+    check = grpc.unary_unary_rpc_method_handler(lambda request, context: answer)
+    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
+
+
+def main(address, name, sick=False):
     methods = {
         "Who": grpc.unary_unary_rpc_method_handler(lambda request, context: name.encode()),
         "Count": grpc.unary_stream_rpc_method_handler(count),
@@ -38,7 +46,7 @@ def main(address, name):
         "Fail": grpc.unary_unary_rpc_method_handler(fail),
     }
     handler = grpc.method_handlers_generic_handler(SERVICE, methods)
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), handlers=[handler], options=UNLIMITED)
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), handlers=[handler, health(sick)], options=UNLIMITED)
     if server.add_insecure_port(address) == 0:
         sys.exit(f"{address} is taken")
     server.start()
@@ -47,4 +55,4 @@ def main(address, name):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], "sick" in sys.argv[3:])

@@ -115,6 +115,7 @@ fn cluster(name: &str, plan: &Plan<'_>) -> Cluster {
         original_destination: false,
         connect_timeout_ms: 5_000,
         limits: ClusterLimits { max_connections, ..ClusterLimits::default() },
+        health_check: None,
         tls: None,
     }
 }

@@ -6,11 +6,13 @@
 //!
 //! Times carry their unit in their name, sizes are bytes. Every limit has a default; none is "unlimited".
 
+mod health;
 mod load;
 mod tls;
 mod types;
 mod validate;
 
+pub use health::*;
 pub use load::{LoadError, from_yaml, load};
 pub use tls::*;
 pub use types::*;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::HealthCheck;
 use crate::tls::{ClusterTls, ListenerTls, Secret};
 /// Dubbo's own default for a payload.
 const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
@@ -446,6 +447,9 @@ pub struct Cluster {
     /// Bounds, per worker.
     #[serde(default)]
     pub limits: ClusterLimits,
+    /// How endpoints are asked whether they are well; absent: they are not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// How TLS is spoken with endpoints that take it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClusterTls>,

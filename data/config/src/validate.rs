@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    Cluster, Forward, HeaderEdits, Listener, ListenerProtocol, PathMatch, ProxyConfig, Redirect, Respond, Route,
-    RouteAction, RouteMatch, RouteTable, Secret, ServerNames, StringMatch, ValueMatch, VirtualHost,
+    Cluster, Forward, HeaderEdits, HealthCheck, Listener, ListenerProtocol, PathMatch, Probe, ProxyConfig, Redirect,
+    Respond, Route, RouteAction, RouteMatch, RouteTable, Secret, ServerNames, StringMatch, UpstreamProtocol,
+    ValueMatch, VirtualHost,
 };
 
 /// Largest compiled regular expression (bytes): bounds what a configuration can make the proxy hold.
@@ -307,6 +308,9 @@ impl Check<'_> {
         if let Some(interval) = cluster.limits.heartbeat_interval_ms {
             self.range(|| format!("{field}.limits.heartbeatIntervalMs"), interval as usize, 1, 3_600_000);
         }
+        if let Some(check) = &cluster.health_check {
+            self.health_check(&format!("{field}.healthCheck"), check, cluster.protocol);
+        }
         let mut seen = HashSet::new();
         for (index, endpoint) in cluster.endpoints.iter().enumerate() {
             let at = || format!("{field}.endpoints[{index}]");
@@ -315,6 +319,42 @@ impl Check<'_> {
             self.require(seen.insert(endpoint.address), at, || format!("{} is there twice", endpoint.address));
             self.range(|| format!("{}.weight", at()), endpoint.weight as usize, 0, 1_000_000);
         }
+    }
+}
+
+/// Whether endpoints can be asked so.
+impl Check<'_> {
+    fn health_check(&mut self, field: &str, check: &HealthCheck, protocol: UpstreamProtocol) {
+        let ranges = [
+            ("intervalMs", check.interval_ms as usize, 3_600_000),
+            ("timeoutMs", check.timeout_ms as usize, 600_000),
+            ("unhealthyThreshold", check.unhealthy_threshold as usize, 1_000),
+            ("healthyThreshold", check.healthy_threshold as usize, 1_000),
+        ];
+        for (name, value, most) in ranges {
+            self.range(|| format!("{field}.{name}"), value, 1, most);
+        }
+        let at = || format!("{field}.probe");
+        match &check.probe {
+            Probe::Tcp => {}
+            Probe::Http(http) => {
+                let fits = http.path.starts_with('/') && is_target(&http.path) && !http.path.contains('#');
+                self.require(fits, at, || format!("`{}` is not a path", http.path));
+                self.probe_host(at, http.host.as_deref());
+            }
+            Probe::Grpc(grpc) => {
+                let http2 = protocol == UpstreamProtocol::Http2;
+                self.require(http2, at, || "grpc is for clusters with protocol Http2".into());
+                self.range(at, grpc.service.len(), 0, 1024);
+                self.probe_host(at, grpc.host.as_deref());
+            }
+        }
+    }
+
+    fn probe_host(&mut self, field: impl FnOnce() -> String, host: Option<&str>) {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        let fits = host.is_none_or(|host| !host.is_empty() && host.bytes().all(legal));
+        self.require(fits, field, || format!("`{}` is not a host", host.unwrap_or_default()));
     }
 }
 
@@ -466,6 +506,30 @@ mod tests {
         let error =
             crate::from_yaml("clusters: [{name: c, originalDestination: true, endpoints: [{address: '127.0.0.1:1'}]}]");
         assert!(error.unwrap_err().to_string().contains("clusters[0].endpoints"));
+    }
+
+    #[test]
+    fn endpoints_are_asked_only_what_they_can_be_asked() {
+        let text = |check: &str, protocol: &str| {
+            format!("clusters: [{{name: c, protocol: {protocol}, healthCheck: {{{check}}}}}]")
+        };
+        for (right, protocol) in [
+            ("probe: tcp", "Bolt"),
+            ("probe: {http: {path: '/healthz?x'}}, intervalMs: 250", "Http1"),
+            ("probe: {grpc: {service: a.B, host: 'b:1'}}, timeoutMs: 10", "Http2"),
+        ] {
+            let read = crate::from_yaml(&text(right, protocol));
+            assert!(read.is_ok(), "{right}: {read:?}");
+        }
+        for (wrong, told) in [
+            ("probe: {grpc: {}}", "protocol Http2"),
+            ("probe: {http: {path: healthz}}", "`healthz` is not a path"),
+            ("probe: {http: {path: /, host: 'a b'}}", "`a b` is not a host"),
+            ("probe: tcp, unhealthyThreshold: 0", "healthCheck.unhealthyThreshold"),
+        ] {
+            let error = crate::from_yaml(&text(wrong, "Http1")).unwrap_err().to_string();
+            assert!(error.contains(told), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! larger than any buffer.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
-use weir_testkit::{LONG, Process, TempDir, net, peers};
+use serde_json::json;
+use weir_testkit::{LONG, Process, TempDir, eventually, net, peers};
 
 use crate::fixed::Proxy;
 
@@ -19,6 +20,54 @@ fn grpc_streams_errors_and_trailers() {
     let (proxy, _second) = Proxy::pair("Http2", "Http2", upstream);
     let mut calls = Process::spawn("gRPC client", python("grpc_calls.py").args([&proxy.address.to_string(), "one"]));
     assert!(calls.wait_exit(LONG).success(), "{:?}", calls.output());
+}
+
+#[test]
+fn grpc_callers_are_told_in_their_own_words_what_went_wrong() {
+    let (nobody, silent) = (net::free_address(), TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    let never = silent.local_addr().expect("it is bound");
+    let forward =
+        |timeout: u64| json!({ "forward": { "clusters": [{ "cluster": "upstream" }], "timeoutMs": timeout } });
+    let respond = |status: u16| json!({ "action": { "respond": { "status": status } } });
+    for (route, upstream, status) in [
+        (json!({ "action": forward(15_000) }), nobody, "UNAVAILABLE"),
+        (json!({ "action": forward(300) }), never, "DEADLINE_EXCEEDED"),
+        (json!({ "action": forward(0), "matches": { "path": { "exact": "/none" } } }), nobody, "UNIMPLEMENTED"),
+        (respond(503), nobody, "UNAVAILABLE"),
+        (respond(429), nobody, "UNAVAILABLE"),
+        (respond(404), nobody, "UNIMPLEMENTED"),
+        (respond(403), nobody, "PERMISSION_DENIED"),
+        (respond(401), nobody, "UNAUTHENTICATED"),
+        (respond(400), nobody, "INTERNAL"),
+        (respond(500), nobody, "UNKNOWN"),
+    ] {
+        let proxy = Proxy::configured(&json!({}), &json!({ "protocol": "Http2" }), &route, upstream);
+        assert_eq!(who(proxy.address, 1), [status], "{route}");
+    }
+}
+
+#[test]
+fn a_grpc_server_that_says_it_is_not_well_is_not_called() {
+    let (one, two) = (net::free_address(), net::free_address());
+    let mut well = Process::spawn("gRPC server", python("grpc_server.py").args([&one.to_string(), "one"]));
+    let mut sick = Process::spawn("sick gRPC server", python("grpc_server.py").args([&two.to_string(), "two", "sick"]));
+    [&mut well, &mut sick].into_iter().for_each(|server| drop(server.wait_line("serving")));
+    let endpoints = json!([{ "address": one.to_string() }, { "address": two.to_string() }]);
+    let check = json!({ "probe": { "grpc": {} }, "intervalMs": 250, "timeoutMs": 10_000, "unhealthyThreshold": 1 });
+    let cluster = json!({ "protocol": "Http2", "endpoints": endpoints, "healthCheck": check });
+    let proxy = Proxy::configured(&json!({}), &cluster, &json!({}), one);
+    eventually("only the one that is well is called", LONG, || {
+        let answers = who(proxy.address, 8);
+        if answers == ["one"; 8] { Ok(()) } else { Err(format!("{answers:?}")) }
+    });
+}
+
+/// What a gRPC client is answered, or the status it sees, so many times.
+fn who(proxy: SocketAddr, times: usize) -> Vec<String> {
+    let output = python("grpc_status.py").args([&proxy.to_string(), &times.to_string()]).output();
+    let output = output.expect("python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 #[test]

@@ -4,14 +4,20 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster as Proto, LoadBalancingPolicy};
-use envoy_types::pb::envoy::config::core::v3::{ConfigSource, RoutingPriority, config_source::ConfigSourceSpecifier};
+use envoy_types::pb::envoy::config::core::v3::health_check::HealthChecker;
+use envoy_types::pb::envoy::config::core::v3::{
+    ConfigSource, HealthCheck as HealthCheckProto, RoutingPriority, config_source::ConfigSourceSpecifier,
+};
 use envoy_types::pb::envoy::extensions::load_balancing_policies::wrr_locality::v3::WrrLocality;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
-use weir_config::{Balance, Cluster, ClusterLimits, ClusterTls, Endpoint, ProxyConfig, UpstreamProtocol};
+use weir_config::{
+    Balance, Cluster, ClusterLimits, ClusterTls, Endpoint, GrpcProbe, HealthCheck, HttpProbe, Probe, ProxyConfig,
+    UpstreamProtocol,
+};
 use weir_proto::proxy::METADATA;
 
 use super::error::{ConvertError, Result, Under, refuse};
@@ -41,6 +47,7 @@ pub(super) fn cluster(proto: Proto) -> Result<Arc<ClusterResource>> {
         original_destination: is_original_destination(&proto),
         connect_timeout_ms: connect_timeout.unwrap_or(CONNECT_TIMEOUT_MS).clamp(1, 600_000),
         limits: limits(&proto, options.as_ref())?,
+        health_check: health_check(&proto)?,
         tls,
     };
     let secrets = awaited(cluster.tls.iter().flat_map(ClusterTls::secrets));
@@ -78,6 +85,39 @@ fn endpoints(proto: &Proto) -> Result<(Vec<Endpoint>, EndpointSource)> {
         }
         Err(_) => Err(ConvertError::at("type", format!("{kind} is a discovery type that this proxy does not know"))),
     }
+}
+
+/// The first check; endpoints are well or not, and Envoy's further checks would have to agree.
+fn health_check(proto: &Proto) -> Result<Option<HealthCheck>> {
+    refuse(proto.health_checks.len() > 1, "health_checks[1]")?;
+    proto.health_checks.first().map(|check| one_health_check(check).under("health_checks[0]")).transpose()
+}
+
+fn one_health_check(proto: &HealthCheckProto) -> Result<HealthCheck> {
+    let host = |host: &str| Some(host.to_owned()).filter(|host| !host.is_empty());
+    let probe = match &proto.health_checker {
+        Some(HealthChecker::HttpHealthCheck(http)) => {
+            refuse(!http.expected_statuses.is_empty(), "http_health_check.expected_statuses")?;
+            Probe::Http(HttpProbe { path: http.path.clone(), host: host(&http.host) })
+        }
+        Some(HealthChecker::GrpcHealthCheck(grpc)) => {
+            Probe::Grpc(GrpcProbe { service: grpc.service_name.clone(), host: host(&grpc.authority) })
+        }
+        Some(HealthChecker::TcpHealthCheck(tcp)) => {
+            refuse(tcp.send.is_some() || !tcp.receive.is_empty(), "tcp_health_check.send")?;
+            Probe::Tcp
+        }
+        _ => return Err(ConvertError::at("health_checker", "is none of http, grpc and tcp, which this proxy knows")),
+    };
+    let mut check = HealthCheck::new(probe);
+    let interval = optional_millis(proto.interval.as_ref(), "interval")?;
+    let timeout = optional_millis(proto.timeout.as_ref(), "timeout")?;
+    check.interval_ms = interval.unwrap_or(check.interval_ms).clamp(1, 3_600_000);
+    check.timeout_ms = timeout.unwrap_or(check.timeout_ms).clamp(1, 600_000);
+    let threshold = |value: Option<UInt32Value>, default| value.map_or(default, |value| value.value.clamp(1, 1_000));
+    check.unhealthy_threshold = threshold(proto.unhealthy_threshold, check.unhealthy_threshold);
+    check.healthy_threshold = threshold(proto.healthy_threshold, check.healthy_threshold);
+    Ok(check)
 }
 
 fn is_original_destination(proto: &Proto) -> bool {

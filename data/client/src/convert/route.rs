@@ -59,6 +59,7 @@ pub(crate) fn empty_cluster(name: &str) -> Cluster {
         original_destination: false,
         connect_timeout_ms: 1_000,
         limits: Default::default(),
+        health_check: None,
         tls: None,
     }
 }

@@ -5,8 +5,10 @@ use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{DiscoveryType, LbPolicy};
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster as ClusterProto};
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::health_check::{GrpcHealthCheck, HealthChecker};
 use envoy_types::pb::envoy::config::core::v3::{
-    HeaderValue, HeaderValueOption, Http2ProtocolOptions, Locality, Metadata, TransportSocket,
+    HeaderValue, HeaderValueOption, HealthCheck as HealthCheckProto, Http2ProtocolOptions, Locality, Metadata,
+    TransportSocket,
 };
 use envoy_types::pb::envoy::config::listener::v3::Listener as ListenerProto;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
@@ -37,8 +39,8 @@ use envoy_types::util::pack_any;
 use proptest::prelude::*;
 use prost::Name;
 use weir_config::{
-    Balance, Direction, Forward, ListenerProtocol, PathMatch, Redirect, RetryOn, Route, RouteAction, StringMatch,
-    UpstreamProtocol,
+    Balance, Direction, Forward, GrpcProbe, ListenerProtocol, PathMatch, Probe, Redirect, RetryOn, Route, RouteAction,
+    StringMatch, UpstreamProtocol,
 };
 use weir_proto::proxy::{METADATA, RPC_PROXY, RpcProxy, rpc_proxy};
 
@@ -120,6 +122,29 @@ fn an_rpc_listener_names_its_protocol_and_routes() {
     let read = read_listener(listener_with("l", 80, filter(rpc_proxy::Protocol::Dubbo as i32)));
     assert_eq!((read.listener.protocol, read.routes), (ListenerProtocol::Dubbo, RouteSource::Rds("r".into())));
     assert!(refused(listener_with("l", 80, filter(9))).contains("protocol"));
+}
+
+#[test]
+fn a_cluster_says_how_its_endpoints_are_asked() {
+    let read = |checks: Vec<HealthCheckProto>| {
+        let protocol = Some(Http2ProtocolOptions::default());
+        #[allow(deprecated)] // older control planes still use the field
+        let proto = ClusterProto { health_checks: checks, http2_protocol_options: protocol, ..eds_cluster("c") };
+        read_one(proto)
+    };
+    let grpc = HealthChecker::GrpcHealthCheck(GrpcHealthCheck { service_name: "a.B".into(), ..Default::default() });
+    let check = HealthCheckProto {
+        health_checker: Some(grpc),
+        interval: Some(DurationProto { seconds: 2, nanos: 0 }),
+        unhealthy_threshold: some(5),
+        ..Default::default()
+    };
+    let Ok(Resource::Cluster(cluster)) = read(vec![check.clone()]) else { panic!("not read") };
+    let found = cluster.cluster.health_check.clone().unwrap();
+    assert_eq!(found.probe, Probe::Grpc(GrpcProbe { service: "a.B".into(), host: None }));
+    assert_eq!((found.interval_ms, found.unhealthy_threshold, found.healthy_threshold), (2_000, 5, 1));
+    assert!(read(vec![check.clone(), check]).unwrap_err().contains("health_checks[1]"));
+    assert!(read(vec![HealthCheckProto::default()]).unwrap_err().contains("health_checks[0].health_checker"));
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn config(responder: SocketAddr) -> ProxyConfig {
         original_destination: false,
         connect_timeout_ms: 1_000,
         limits: Default::default(),
+        health_check: None,
         tls: None,
     };
     let listener = Listener {

@@ -150,6 +150,7 @@ mod tests {
             original_destination: false,
             connect_timeout_ms: 1_000,
             limits: Default::default(),
+            health_check: None,
             tls: None,
         }
     }

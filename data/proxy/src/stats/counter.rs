@@ -27,6 +27,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
     }
 
+    /// Sets a gauge.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// Keeps the larger of what is there and `value`.
     #[inline]
     pub(crate) fn raise_to(&self, value: u64) {

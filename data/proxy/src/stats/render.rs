@@ -101,7 +101,7 @@ fn reasons(out: &mut String, workers: &[Arc<WorkerStats>], proxy_faults: impl Fn
 /// Name, type, help and value of each per-cluster metric.
 type ClusterMetric = (&'static str, &'static str, &'static str, fn(&ClusterStats) -> u64);
 
-const CLUSTER_METRICS: [ClusterMetric; 8] = [
+const CLUSTER_METRICS: [ClusterMetric; 9] = [
     ("weir_upstream_connects_total", "counter", "Connections opened.", |stats| stats.connects.get()),
     ("weir_upstream_connect_failures_total", "counter", "Connections that could not be opened.", |stats| {
         stats.connect_failures.get()
@@ -113,6 +113,9 @@ const CLUSTER_METRICS: [ClusterMetric; 8] = [
         stats.received_bytes.get()
     }),
     ("weir_upstream_retries_total", "counter", "Further attempts made.", |stats| stats.retries.get()),
+    ("weir_upstream_endpoints_unhealthy", "gauge", "Endpoints found not well, summed over workers.", |stats| {
+        stats.unhealthy.get()
+    }),
     ("weir_upstream_connections", "gauge", "Connections open.", |stats| stats.connections.get()),
     ("weir_upstream_requests_active", "gauge", "Requests in flight.", |stats| stats.requests.get()),
     ("weir_upstream_requests_pending", "gauge", "Requests waiting for a connection.", |stats| stats.pending.get()),

@@ -81,6 +81,8 @@ pub(crate) struct ClusterStats {
     /// Bytes passed on as they are, to endpoints and from them.
     pub(crate) sent_bytes: Counter,
     pub(crate) received_bytes: Counter,
+    /// Endpoints that were found not well.
+    pub(crate) unhealthy: Counter,
     /// Further attempts made.
     pub(crate) retries: Counter,
     /// Retries in flight now.

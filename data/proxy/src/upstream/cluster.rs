@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use weir_config::{Balance, Endpoint};
 
 use super::h2::H2Pool;
+use super::health::Health;
 use super::originals::Originals;
 use super::own::{Own, OwnConnections};
 use crate::io::{BufferPool, Stream};
@@ -69,6 +70,7 @@ pub(crate) struct EndpointState {
     tls: RefCell<Option<Arc<ClientTls>>>,
     security: Cell<Security>,
     avoid_until: Cell<Option<Instant>>,
+    pub(super) health: Health,
 }
 
 /// An idle HTTP/1 connection.
@@ -150,6 +152,7 @@ impl EndpointState {
             tls: RefCell::default(),
             security: Cell::new(Security::Plain),
             avoid_until: Cell::new(None),
+            health: Health::default(),
         }
     }
 
@@ -187,7 +190,7 @@ impl EndpointState {
     }
 
     fn is_avoided(&self) -> bool {
-        self.avoid_until.get().is_some_and(|until| Instant::now() < until)
+        self.health.is_unhealthy() || self.avoid_until.get().is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -263,6 +266,9 @@ fn carry_over(compiled: &Arc<CompiledCluster>, before: Option<&Rc<ClusterState>>
             Some(endpoint) => (*endpoint).clone(),
             None => Rc::new(EndpointState::new(&compiled.name, config.address)),
         };
+        if compiled.config.health_check.is_none() {
+            endpoint.health.forget();
+        }
         endpoint.set_tls(compiled.tls.clone().filter(|_| config.tls));
         endpoint
     };

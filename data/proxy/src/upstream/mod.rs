@@ -6,6 +6,7 @@ mod cluster;
 mod connect;
 mod deadlines;
 mod h2;
+mod health;
 mod originals;
 mod own;
 mod pool;

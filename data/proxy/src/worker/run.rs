@@ -122,7 +122,10 @@ async fn look_after(worker: Rc<Worker>) {
         worker.flush_log();
         let now = Instant::now();
         let clusters = worker.view.borrow().clusters.clone();
-        clusters.iter().for_each(|cluster| cluster.sweep(now));
+        for cluster in &clusters {
+            cluster.sweep(now);
+            cluster.check_health(now);
+        }
         worker.give_memory_back();
     }
 }

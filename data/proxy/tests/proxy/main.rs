@@ -2,6 +2,7 @@
 
 mod balancing;
 mod changes;
+mod health;
 mod http1;
 mod http2;
 mod limits;
