@@ -31,6 +31,30 @@ pub struct AppSpec {
     /// Longest time for a request where no Route says otherwise (milliseconds). Not for gRPC, where each call carries
     /// its own deadline.
     pub timeout_ms: u64,
+    /// How long requests get to finish when a proxy that carries them is replaced or stopped (milliseconds); what has not
+    /// ended by then is cut, and counted. Absent: 10 s more than the longest timeout of this app and its Routes, and at
+    /// least 30 s. Set it for streams, which have no timeout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_ms: Option<u64>,
+}
+
+/// Least time to drain where the App says nothing, milliseconds.
+const LEAST_DRAIN_MS: u64 = 30_000;
+/// A request that was given its whole timeout may still have to be answered: this much longer, milliseconds.
+const DRAIN_MARGIN_MS: u64 = 10_000;
+/// Longest time to drain that may be asked for: a day.
+const MAX_DRAIN_MS: u64 = 86_400_000;
+
+impl AppSpec {
+    /// How long requests get to finish, milliseconds; `longest_route`: the longest timeout of the app's Routes, 0: none.
+    pub fn drain_ms(&self, longest_route: u64) -> u64 {
+        let own = match self.protocol {
+            Protocol::Grpc | Protocol::Tcp => 0,
+            Protocol::Http1 | Protocol::Http2 | Protocol::Bolt | Protocol::Dubbo => self.timeout_ms,
+        };
+        let derived = own.max(longest_route).saturating_add(DRAIN_MARGIN_MS).clamp(LEAST_DRAIN_MS, MAX_DRAIN_MS);
+        self.drain_ms.unwrap_or(derived)
+    }
 }
 
 impl Default for AppSpec {
@@ -43,6 +67,7 @@ impl Default for AppSpec {
             balance: Balance::RoundRobin,
             hash_header: String::new(),
             timeout_ms: 15_000,
+            drain_ms: None,
         }
     }
 }
@@ -86,7 +111,23 @@ impl Spec for AppSpec {
     fn validate(&self, v: &mut Validator) {
         v.range("tier", self.tier, 1, 4);
         v.range("timeoutMs", self.timeout_ms, 1, 3_600_000);
+        v.range("drainMs", self.drain_ms.unwrap_or_default(), 0, MAX_DRAIN_MS);
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         v.require(self.hash_header.bytes().all(token), "hashHeader", "must be a header's name");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_get_longer_than_their_timeout_to_finish() {
+        let app = |protocol, timeout_ms| AppSpec { protocol, timeout_ms, ..AppSpec::default() };
+        assert_eq!(app(Protocol::Http1, 15_000).drain_ms(0), 30_000);
+        assert_eq!(app(Protocol::Http1, 60_000).drain_ms(0), 70_000);
+        assert_eq!(app(Protocol::Http1, 15_000).drain_ms(120_000), 130_000, "a Route says more");
+        assert_eq!(app(Protocol::Grpc, 3_600_000).drain_ms(0), 30_000, "it does not hold for gRPC");
+        assert_eq!(AppSpec { drain_ms: Some(5), ..AppSpec::default() }.drain_ms(60_000), 5, "its own word stands");
     }
 }

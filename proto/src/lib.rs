@@ -14,6 +14,7 @@ pub mod proxy {
 
     /// Type URL of [`RpcProxy`] in a filter's typed configuration.
     pub const RPC_PROXY: &str = "type.googleapis.com/weir.proxy.v1.RpcProxy";
-    /// Key in a cluster's metadata under which Weir's own settings stand; field `protocol`: `bolt` or `dubbo`.
+    /// Key in the metadata of clusters and listeners under which Weir's own settings stand. A cluster's field `protocol`:
+    /// `bolt` or `dubbo`. A listener's field `drainMs`: how long its requests get to finish when the proxy goes.
     pub const METADATA: &str = "weir.dev";
 }

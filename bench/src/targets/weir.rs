@@ -71,6 +71,7 @@ fn listener(name: &str, bind: SocketAddr, tls: Option<ListenerTls>) -> Listener 
         access_log: false,
         trace: false,
         tls,
+        drain_ms: None,
     }
 }
 
@@ -113,6 +114,7 @@ fn cluster(name: &str, plan: &Plan<'_>) -> Cluster {
         balance: Balance::RoundRobin,
         endpoints: plan.endpoints.iter().map(endpoint).collect(),
         original_destination: false,
+        returning: false,
         connect_timeout_ms: 5_000,
         limits: ClusterLimits { max_connections, ..ClusterLimits::default() },
         health_check: None,

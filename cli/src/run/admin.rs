@@ -29,6 +29,8 @@ pub struct Ready {
     pub failed: bool,
     /// Its words.
     pub message: String,
+    /// How long it takes at most to leave when it is told to, if it says so.
+    pub leaves_within: Option<Duration>,
 }
 
 /// Asks again and again and reports what changed; ends when nobody listens.
@@ -76,6 +78,7 @@ fn read(status: u16, body: &str) -> Ready {
         ready: status == 200,
         failed: status != 200 && state.starts_with("failed"),
         message: words.chars().take(MAX_MESSAGE).collect(),
+        leaves_within: json["leavesWithinMs"].as_u64().map(Duration::from_millis),
     }
 }
 
@@ -91,5 +94,7 @@ mod tests {
         let starting = read(503, "starting: no configuration yet");
         assert!(!starting.ready && !starting.failed, "{starting:?}");
         assert!(read(503, "failed: descriptors").failed);
+        let leaves = read(200, r#"{"state":"ready","leavesWithinMs":42000}"#).leaves_within;
+        assert_eq!((leaves, starting.leaves_within), (Some(Duration::from_secs(42)), None));
     }
 }

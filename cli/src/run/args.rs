@@ -8,7 +8,7 @@ use weir_instance::Artifact;
 use weir_model::validate::Validator;
 
 /// Of the time to finish, this is left for the proxy to end.
-const LAST_STEPS: Duration = Duration::from_secs(3);
+pub const LAST_STEPS: Duration = Duration::from_secs(3);
 
 /// Arguments of `weir run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -75,9 +75,10 @@ pub struct Args {
     /// Folder for the supervisor's socket and pid file [default: one of its own below the temporary folder].
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
-    /// How long the proxy may take when it is replaced or stopped, seconds: to tell callers, then to finish requests.
-    #[arg(long, default_value_t = 45, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    pub drain_seconds: u64,
+    /// How long the proxy may take when it is replaced or stopped, seconds: to tell callers, then to finish requests
+    /// [default: as long as the longest requests of its apps may take, see drainMs of the App; 45 at least].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub drain_seconds: Option<u64>,
     /// The program and its arguments; none: only a proxy.
     #[arg(last = true)]
     pub program: Vec<String>,
@@ -144,12 +145,12 @@ impl Args {
         env
     }
 
-    /// How long the proxy may wait for callers to learn that it leaves, and then finish requests: in the proportion of
-    /// its own defaults (12 and 30 s), with something left for it to end before it is killed.
-    fn leaving(&self) -> [Duration; 2] {
-        let all = Duration::from_secs(self.drain_seconds);
+    /// How long the proxy may wait for callers to learn that it leaves, and then finish requests, where that was said: in
+    /// the proportion of its own defaults (12 and 30 s), with something left for it to end before it is killed.
+    fn leaving(&self) -> Option<[Duration; 2]> {
+        let all = Duration::from_secs(self.drain_seconds?);
         let usable = all - LAST_STEPS.min(all / 5);
-        [usable * 2 / 7, usable * 5 / 7]
+        Some([usable * 2 / 7, usable * 5 / 7])
     }
 
     /// Arguments for a proxy that finds its callers at `inbound`.
@@ -182,8 +183,8 @@ impl Args {
         flag("release", artifact.version.clone());
         flag("admin", admin.to_string());
         flag("supervisor", folder.join(weir_instance::supervisor::SOCKET).display().to_string());
-        let [goodbye, drain] = self.leaving();
-        for (name, time) in [("goodbye-timeout-ms", goodbye), ("drain-timeout-ms", drain)] {
+        let leaving = self.leaving().into_iter().flatten();
+        for (name, time) in ["goodbye-timeout-ms", "drain-timeout-ms"].into_iter().zip(leaving) {
             if !artifact.args.iter().any(|arg| arg.trim_start_matches("--").split('=').next() == Some(name)) {
                 flag(name, time.as_millis().to_string());
             }
@@ -273,6 +274,8 @@ mod tests {
         assert!(flags("45", &[]).contains("--goodbye-timeout-ms 12000 --drain-timeout-ms 30000"));
         assert!(flags("10", &[]).contains("--goodbye-timeout-ms 2285 --drain-timeout-ms 5714"));
         assert!(flags("0", &[]).contains("--drain-timeout-ms 0"));
+        let unsaid = args(&["--app", "a"]).proxy_args(&Artifact::default(), any, any, Path::new("/f")).join(" ");
+        assert!(!unsaid.contains("timeout-ms"), "it derives the time by itself: {unsaid}");
         let own = flags("45", &["--drain-timeout-ms=5"]);
         assert!(!own.contains("30000") && own.contains("12000"), "a release's own argument stands: {own}");
     }

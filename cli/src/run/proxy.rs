@@ -12,9 +12,14 @@ use weir_instance::Artifact;
 use weir_instance::supervisor::{ProxyState, ProxyStatus};
 
 use super::admin::Ready;
+use super::args::LAST_STEPS;
 
 /// A proxy that is not ready after this long has failed; it may still become ready.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// A proxy that was told to end is killed after this long at the earliest: as long as those take that do not say.
+const LEAST_PATIENCE: Duration = Duration::from_secs(45);
+/// And after this long at the latest.
+const MOST_PATIENCE: Duration = Duration::from_secs(25 * 3600);
 /// Wait before a proxy that ended unasked is started again; doubles each time.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// Longest such wait.
@@ -37,7 +42,8 @@ pub struct Proxy {
     retry_at: Option<Instant>,
     failed: bool,
     message: String,
-    drain: Duration,
+    /// How long one may take to end, where that was said.
+    drain: Option<Duration>,
 }
 
 /// What happens to the proxy.
@@ -70,6 +76,17 @@ pub struct Running {
     pub killed: bool,
     /// Ready since then.
     pub ready: Option<Instant>,
+    /// How long it takes at most to leave, as it says itself.
+    pub leaves_within: Option<Duration>,
+}
+
+impl Running {
+    /// When it is killed if it has not ended, having been told to at `since`.
+    fn patience(&self, said: Option<Duration>) -> Duration {
+        let own =
+            self.leaves_within.map_or(LEAST_PATIENCE, |time| (time + LAST_STEPS).clamp(LEAST_PATIENCE, MOST_PATIENCE));
+        said.unwrap_or(own)
+    }
 }
 
 impl Drop for Running {
@@ -92,8 +109,8 @@ pub enum Step {
 }
 
 impl Proxy {
-    /// Wants `first`; gives a proxy `drain` to end.
-    pub fn new(first: Artifact, drain: Duration) -> Proxy {
+    /// Wants `first`; gives a proxy `drain` to end, or as long as it says that it takes.
+    pub fn new(first: Artifact, drain: Option<Duration>) -> Proxy {
         Proxy { wanted: Some(first), drain, ..Proxy::default() }
     }
 
@@ -116,7 +133,7 @@ impl Proxy {
         match (&self.running, &self.wanted) {
             (Some(running), wanted) => match running.ending {
                 None if Some(&running.artifact) != wanted.as_ref() => Step::Terminate,
-                Some(since) if !running.killed && now >= since + self.drain => Step::Kill,
+                Some(since) if !running.killed && now >= since + running.patience(self.drain) => Step::Kill,
                 _ => Step::Rest,
             },
             (None, Some(wanted)) if may_start && self.retry_at.is_none_or(|at| now >= at) => {
@@ -130,7 +147,7 @@ impl Proxy {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.running {
             Some(running) if running.ending.is_some() => {
-                running.ending.filter(|_| !running.killed).map(|since| since + self.drain)
+                running.ending.filter(|_| !running.killed).map(|since| since + running.patience(self.drain))
             }
             Some(running) if running.ready.is_none() && !self.failed => Some(running.started + START_PATIENCE),
             Some(_) => None,
@@ -216,6 +233,8 @@ impl Proxy {
         if report.ready && running.ready.is_none() {
             tracing::info!(version = running.artifact.version, took = ?(now - running.started), "the proxy is ready");
         }
+        // Once it is leaving, it keeps to what it said when it began.
+        running.leaves_within = running.leaves_within.filter(|_| running.ending.is_some()).max(report.leaves_within);
         running.ready = report.ready.then(|| running.ready.unwrap_or(now));
         self.failed = report.failed;
         self.message = if report.ready { String::new() } else { report.message };
@@ -286,6 +305,7 @@ mod tests {
             ending: None,
             killed: false,
             ready: None,
+            leaves_within: None,
         }
     }
 
@@ -303,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn a_swap_ends_the_old_one_before_it_starts_the_new_one() {
         let now = Instant::now();
-        let mut proxy = Proxy::new(artifact("A"), Duration::from_secs(45));
+        let mut proxy = Proxy::new(artifact("A"), None);
         assert_eq!(proxy.step(now, false), Step::Rest, "not before the program listens");
         assert_eq!(proxy.step(now, true), Step::Start(artifact("A")));
         proxy.started(sleeper("A", now));
@@ -325,7 +345,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_does_not_end_is_killed() {
         let now = Instant::now();
-        let mut proxy = Proxy::new(artifact("A"), Duration::from_secs(45));
+        let mut proxy = Proxy::new(artifact("A"), Some(Duration::from_secs(45)));
         proxy.started(sleeper("A", now));
         proxy.want(None);
         proxy.terminate(now);
@@ -340,9 +360,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_says_how_long_it_takes_is_given_that_long() {
+        let now = Instant::now();
+        let mut proxy = Proxy::new(artifact("A"), None);
+        proxy.started(sleeper("A", now));
+        let says = |seconds| Ready { leaves_within: Some(Duration::from_secs(seconds)), ..ready() };
+        proxy.reported(now, says(300));
+        proxy.reported(now, says(112));
+        proxy.want(None);
+        proxy.terminate(now);
+        assert_eq!(proxy.deadline(), Some(now + Duration::from_secs(115)), "the latest word, and some time to end");
+        proxy.reported(now, says(42));
+        assert_eq!(proxy.deadline(), Some(now + Duration::from_secs(115)), "it has begun to leave with that");
+        let mut strict = Proxy::new(artifact("A"), Some(Duration::from_secs(10)));
+        strict.started(sleeper("A", now));
+        strict.reported(now, says(112));
+        strict.terminate(now);
+        assert_eq!(strict.deadline(), Some(now + Duration::from_secs(10)), "who runs it has said how long");
+    }
+
+    #[tokio::test]
     async fn crashes_back_off_and_then_count_as_failed() {
         let now = Instant::now();
-        let mut proxy = Proxy::new(artifact("A"), Duration::from_secs(45));
+        let mut proxy = Proxy::new(artifact("A"), Some(Duration::from_secs(45)));
         for crash in 1..=3 {
             proxy.started(sleeper("A", now));
             proxy.signal(Signal::KILL);
@@ -360,7 +400,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_self_check_is_told_and_a_late_start_too() {
         let now = Instant::now();
-        let mut proxy = Proxy::new(artifact("A"), Duration::from_secs(45));
+        let mut proxy = Proxy::new(artifact("A"), Some(Duration::from_secs(45)));
         proxy.started(sleeper("A", now));
         proxy.reported(now, Ready { failed: true, message: "no descriptors".into(), ..Ready::default() });
         assert_eq!((proxy.state(), proxy.status().message.as_str()), (ProxyState::Failed, "no descriptors"));

@@ -68,7 +68,7 @@ pub async fn run(args: Args) -> Result<ExitCode, String> {
     tokio::spawn(orders::serve(listener, sender));
     let program = Program::start(&args)?;
     announce(&args, &sockets, &folder);
-    let proxy = Proxy::new(first, Duration::from_secs(args.drain_seconds));
+    let proxy = Proxy::new(first, args.drain_seconds.map(Duration::from_secs));
     let log = Log::of(&folder);
     let supervisor =
         Supervisor { args, folder, sockets, program, proxy, stopping: false, terminated, interrupted, hung_up, log };
@@ -217,7 +217,18 @@ impl Supervisor {
         tracing::info!(version = artifact.version, pid = child.id(), %admin, "started a proxy");
         let (sender, reports) = mpsc::channel(QUEUE);
         let watcher = tokio::spawn(admin::watch(admin, sender)).abort_handle();
-        Ok(Running { artifact, child, admin, started: now, reports, watcher, ending: None, killed: false, ready: None })
+        Ok(Running {
+            artifact,
+            child,
+            admin,
+            started: now,
+            reports,
+            watcher,
+            ending: None,
+            killed: false,
+            ready: None,
+            leaves_within: None,
+        })
     }
 
     fn note_children(&self) {

@@ -179,6 +179,15 @@ impl Records {
         }
     }
 
+    /// Requests had not finished when the proxy's time to drain was over, and it cut them.
+    pub async fn note_cut(&self, name: &str, app: &str, count: u64, now: Timestamp) {
+        let message = format!(
+            "its proxy cut {count} requests that had not finished when its time to drain was over; if they may take so \
+             long, raise drainMs of app {app}"
+        );
+        self.event_at(now, Key::new(Kind::Instance, name), EventType::Warning, "RequestsCut", message).await;
+    }
+
     /// The instance's proxy wants to go: out of the endpoints with it.
     ///
     /// # Errors

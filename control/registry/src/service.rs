@@ -34,6 +34,8 @@ const QUEUE: usize = 8;
 const MAX_REASON: usize = 500;
 /// How the table of proxies calls endpoints.
 const ENDPOINTS: &str = "EDS";
+/// The fault that a proxy counts a request under that it had to cut.
+const CUT: &str = "cut";
 /// How often the table of proxies is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -236,6 +238,9 @@ impl Session {
             Renewal::Revived => {}
         }
         let now = (self.inner.clock)();
+        if let Some(cut) = health.faults.get(CUT).copied().filter(|cut| *cut > 0) {
+            self.inner.records.note_cut(name, &self.hello.spec.app, cut, now).await;
+        }
         health::record(&self.inner.observed.telemetry, &self.inner.addresses, name, version, health, now);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::encryption::EncryptionMode;
-use weir_model::instance::{ALIVE, InstancePhase, LEASE_EXPIRED, UNPUBLISHED};
+use weir_model::instance::{ALIVE, InstancePhase, LEASE_EXPIRED, ManagedBy, UNPUBLISHED};
 use weir_model::meta::{ConditionStatus, holds};
 use weir_model::{App, AppSpec, Encryption, Instance, Key, Kind, Object, Route, RouteSpec};
 use weir_store::WatchEvent;
@@ -57,6 +57,8 @@ struct Member {
     endpoint: Option<Endpoint>,
     /// The same, to be spoken TLS to; there if it can be.
     tls_endpoint: Option<Endpoint>,
+    /// It serves again when its upgrade is over.
+    returning: Option<Endpoint>,
     /// Its proxy can do TLS; true: now.
     tls: Option<bool>,
     calls: Vec<String>,
@@ -410,6 +412,7 @@ impl Index {
             spec: self.apps.get(app).cloned().unwrap_or_else(guessed),
             routes: names.routes.iter().filter_map(|name| self.routes.get(name)).map(|r| &r.spec).collect(),
             endpoints: members.iter().filter_map(|m| Some((m.group.as_str(), m.endpoint(encryption)?))).collect(),
+            returning: members.iter().filter_map(|m| Some((m.group.as_str(), m.returning.as_ref()?))).collect(),
             groups: members.iter().map(|m| m.group.as_str()).collect(),
             encryption,
             identities: self.identities.app_prefix(app),
@@ -437,6 +440,14 @@ fn place(world: &mut World, app: &str, view: AppView, before: &AppView) -> Optio
     change.any().then_some((name, change))
 }
 
+/// Its supervisor holds its socket, and a proxy will serve it again.
+fn is_upgraded(instance: &Instance) -> bool {
+    use InstancePhase::{Draining, Swapping, Unpublishing};
+    let spec = &instance.spec;
+    let between = matches!(instance.status.phase, Unpublishing | Draining | Swapping);
+    between && spec.managed_by == ManagedBy::Weir && !spec.retire && spec.port != 0
+}
+
 impl Member {
     fn new(instance: &Instance) -> Member {
         let (spec, status) = (&instance.spec, &instance.status);
@@ -449,6 +460,7 @@ impl Member {
             protocol: spec.protocol,
             endpoint: published.then(|| Endpoint::new(instance, false)),
             tls_endpoint: (published && tls == Some(true)).then(|| Endpoint::new(instance, true)),
+            returning: is_upgraded(instance).then(|| Endpoint::returning(instance)),
             tls,
             calls: spec.upstreams.iter().map(|u| u.app.clone()).collect(),
             alive: dead.is_none(),
@@ -474,6 +486,7 @@ impl Member {
         self.app == other.app
             && self.group == other.group
             && self.endpoint == other.endpoint
+            && self.returning == other.returning
             && self.tls == other.tls
             && self.protocol == other.protocol
     }

@@ -19,7 +19,7 @@ use weir_model::InstanceSpec;
 use weir_model::encryption::EncryptionMode;
 
 use crate::build;
-use crate::build::listener::Takes;
+use crate::build::listener::{Serves, Takes};
 use crate::names;
 use crate::resource::{Resource, Type};
 use crate::world::World;
@@ -143,10 +143,13 @@ impl Node {
     }
 
     fn listeners(&self, sidecar: &Sidecar, world: &World) -> Vec<Arc<Resource>> {
-        let protocol = |app: &str| world.app(app).spec.protocol;
+        let serves = |app: &str| {
+            let view = world.app(app);
+            Serves { protocol: view.spec.protocol, drain_ms: view.drain_ms }
+        };
         let (to, takes) = (sidecar.application.port(), self.takes(world));
-        let inbound = sidecar.inbound.map(|bind| build::listener::inbound(bind, to, protocol(&self.app), takes));
-        let outbound = sidecar.upstreams.iter().map(|(app, bind)| build::listener::outbound(app, *bind, protocol(app)));
+        let inbound = sidecar.inbound.map(|bind| build::listener::inbound(bind, to, serves(&self.app), takes));
+        let outbound = sidecar.upstreams.iter().map(|(app, bind)| build::listener::outbound(app, *bind, serves(app)));
         inbound.into_iter().chain(outbound).collect()
     }
 

@@ -49,6 +49,9 @@ pub struct UInt32 {
 pub struct LbEndpoint {
     #[prost(message, optional, tag = "1")]
     pub endpoint: Option<Endpoint>,
+    /// `core.HealthStatus`.
+    #[prost(int32, tag = "2")]
+    pub health_status: i32,
     #[prost(message, optional, tag = "3")]
     pub metadata: Option<Metadata>,
     #[prost(message, optional, tag = "4")]

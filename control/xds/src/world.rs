@@ -51,6 +51,8 @@ pub struct Inputs<'a> {
     pub routes: Vec<&'a RouteSpec>,
     /// Published instances with their groups, in the order of their names.
     pub endpoints: Vec<(&'a str, &'a Endpoint)>,
+    /// Instances with their groups that are being upgraded: told of where nobody else serves.
+    pub returning: Vec<(&'a str, &'a Endpoint)>,
     /// Groups that any of its instances has, published or not.
     pub groups: BTreeSet<&'a str>,
     /// The effective mode, if it has an Encryption.
@@ -74,6 +76,8 @@ pub struct AppView {
     pub api: Arc<Resource>,
     /// The effective mode, if it has an Encryption.
     pub encryption: Option<EncryptionMode>,
+    /// How long its requests get to finish when a proxy that carries them goes, milliseconds.
+    pub drain_ms: u64,
     /// World sequence at which its clusters, listeners or routes became what they are.
     pub config_seq: u64,
     name: String,
@@ -136,6 +140,7 @@ impl AppView {
             route: build::route::outbound(name, &inputs.spec, &inputs.routes),
             api: build::listener::api(name),
             encryption: inputs.encryption,
+            drain_ms: inputs.spec.drain_ms(build::route::longest_timeout(&inputs.routes)),
             config_seq: seq,
             name: name.to_owned(),
             identities: inputs.identities.clone(),
@@ -187,6 +192,7 @@ impl AppView {
         Change {
             config: self.exists != before.exists
                 || self.spec != before.spec
+                || self.drain_ms != before.drain_ms
                 || self.is_strict() != before.is_strict()
                 || self.encryption.is_some() != before.encryption.is_some()
                 || self.route.version != before.route.version
@@ -196,7 +202,12 @@ impl AppView {
     }
 }
 
-fn assignment(app: &str, group: &str, inputs: &Inputs<'_>) -> Arc<Resource> {
-    let members = inputs.endpoints.iter().filter(|(g, _)| group.is_empty() || *g == group).map(|(_, e)| *e);
-    build::endpoints::assignment(&names::cluster(app, group), members)
+/// Where nobody serves, those that will again in a moment are told as such: callers wait for them.
+fn assignment<'a>(app: &str, group: &str, inputs: &Inputs<'a>) -> Arc<Resource> {
+    let of_group = |all: &[(&str, &'a Endpoint)]| -> Vec<&'a Endpoint> {
+        all.iter().filter(|(g, _)| group.is_empty() || *g == group).map(|(_, e)| *e).collect()
+    };
+    let serving = of_group(&inputs.endpoints);
+    let told = if serving.is_empty() { of_group(&inputs.returning) } else { serving };
+    build::endpoints::assignment(&names::cluster(app, group), told)
 }

@@ -208,6 +208,8 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
         let mut commands = opened.map_err(|status| End::Lost(words(&status)))?.into_inner();
         let end = self.converse(&reports, &mut commands).await;
         if let Err(End::Dropped) = end {
+            // What happened last, as when requests had to be cut, is told too.
+            report(&reports, (self.health)());
             drop(reports);
             finish(&mut commands).await;
         }

@@ -70,6 +70,10 @@ pub struct Listener {
     /// TLS; absent: what comes is taken as plaintext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
+    /// How long its requests get to finish when the proxy is told to go (milliseconds); `None`: 30,000. A proxy with
+    /// several listeners takes the longest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_ms: Option<u64>,
 }
 
 impl Listener {
@@ -441,6 +445,10 @@ pub struct Cluster {
     /// [`Listener::original_destination`] tells.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub original_destination: bool,
+    /// Where there is no endpoint, there will be one in a moment, as when the only one is upgraded: requests wait for it,
+    /// for their timeout and a minute at most, instead of being refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returning: bool,
     /// Time to connect (milliseconds, default 1,000).
     #[serde(default = "connect_timeout")]
     pub connect_timeout_ms: u64,

@@ -110,6 +110,8 @@ impl Check<'_> {
         self.require(known, || format!("{field}.routes"), || format!("there is no {what} `{routes}`"));
         self.passing(field, listener);
         self.listener_limits(field, listener);
+        let drain = listener.drain_ms.unwrap_or_default() as usize;
+        self.range(|| format!("{field}.drainMs"), drain, 0, 86_400_000);
         if let Some(tls) = &listener.tls {
             self.certificate(&format!("{field}.tls.certificate"), &tls.certificate);
             tls.trust.iter().for_each(|name| self.trust(&format!("{field}.tls.trust"), name));

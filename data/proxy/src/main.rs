@@ -185,8 +185,16 @@ fn options(flags: &Flags, inherited: InheritedSockets, spans: Option<SyncSender<
         inherited,
         access_log: flags.access_log.clone().map_or(AccessLog::Stdout, AccessLog::File),
         spans,
+        drain_time: flags.control.drain_timeout_ms.map(Duration::from_millis),
+        goodbye_time: goodbye_time(flags),
         trace_ratio: flags.control.otlp_ratio,
     }
+}
+
+/// Callers are told only where there is a control plane to tell them.
+fn goodbye_time(flags: &Flags) -> Duration {
+    let told = flags.config.is_none();
+    if told { Duration::from_millis(flags.control.goodbye_timeout_ms) } else { Duration::ZERO }
 }
 
 /// The export of spans.
@@ -255,7 +263,7 @@ async fn serve_file(proxy: &Proxy, stop: impl Future<Output = ()>) -> DrainRepor
         () = proxy.asked_to_leave() => true,
         () = windows => false,
     };
-    let report = proxy.drain(DrainOptions::default()).await;
+    let report = proxy.drain(DrainOptions { deadline: proxy.drain_time(), ..Default::default() }).await;
     if asked {
         stop.await;
     }

@@ -23,6 +23,10 @@ pub struct Options {
     pub access_log: AccessLog,
     /// Where finished spans of sampled traces go; a full channel drops and counts.
     pub spans: Option<SyncSender<Span>>,
+    /// How long requests get to finish when it drains; `None`: as the configuration says.
+    pub drain_time: Option<Duration>,
+    /// How long callers get to learn of it before that (default 0).
+    pub goodbye_time: Duration,
     /// Share of the traces begun here that are sampled, 0 to 1 (default 0.01); without `spans` none are. A caller's own
     /// decision is kept.
     pub trace_ratio: f64,
@@ -37,6 +41,8 @@ impl Default for Options {
             inherited: InheritedSockets::default(),
             access_log: AccessLog::Stdout,
             spans: None,
+            drain_time: None,
+            goodbye_time: Duration::ZERO,
             trace_ratio: 0.01,
         }
     }

@@ -148,7 +148,7 @@ pub(crate) fn cluster_over_limit(listener: &ListenerView, cluster: usize, by: Ch
     if cluster.stats.requests.get() >= cluster.compiled.config.limits.max_requests as u64 {
         return Some(Answer::refuse(Refusal::ClusterRequests, 503, "too many requests in flight to the upstream\n"));
     }
-    let empty = !cluster.has_endpoint(by);
+    let empty = !cluster.has_endpoint(by) && !cluster.is_awaited();
     empty.then(|| Answer::refuse(Refusal::NoEndpoint, 503, "the upstream has no endpoint\n"))
 }
 

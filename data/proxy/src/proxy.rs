@@ -22,6 +22,10 @@ use crate::worker::{Command, Handle, NewSocket, Setup, Update, spawn};
 
 /// Of a drain's time, this part is left to outbound even if inbound is not idle by then.
 const OUTBOUND_SHARE: u32 = 4;
+/// And no more than this: a request may take long to answer, and then call others.
+const OUTBOUND_MOST: Duration = Duration::from_millis(7_500);
+/// Time to drain where the configuration says nothing.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// A running proxy. Cheap to clone; all clones are the same proxy. Its workers end when the last clone is dropped.
 #[derive(Debug, Clone)]
@@ -110,7 +114,7 @@ pub struct DrainReport {
     pub connections: u64,
     /// Requests finished during it.
     pub finished: u64,
-    /// Connections cut at the deadline with a request on them.
+    /// Requests cut at the deadline; a plain TCP connection counts as one.
     pub cut: u64,
     /// How long it took.
     pub took: Duration,
@@ -233,6 +237,22 @@ impl Proxy {
         lock(&self.inner.current).listening.get(listener).map(|(_, actual)| *actual)
     }
 
+    /// How long requests get to finish when the proxy drains: as it was told at start, or else the longest time that one of
+    /// its listeners asks for.
+    pub fn drain_time(&self) -> Duration {
+        let configured = || {
+            let snapshot = self.snapshot();
+            let times = snapshot.config().listeners.iter().map(|listener| listener.drain_ms);
+            times.map(|time| time.map_or(DRAIN_TIME, Duration::from_millis)).max().unwrap_or(DRAIN_TIME)
+        };
+        self.inner.options.drain_time.unwrap_or_else(configured)
+    }
+
+    /// Within this time it has left when it is told to: callers have learned it, and requests have finished or been cut.
+    pub fn leaves_within(&self) -> Duration {
+        self.inner.options.goodbye_time + self.drain_time()
+    }
+
     /// Ends the traffic without failing a request: answers ask callers to go elsewhere, connections are closed when
     /// quiet, requests finish. Inbound goes first; outbound serves the application as before until nothing inbound is
     /// left, or only a quarter of the time is. Resolves when all is idle, or the deadline has passed.
@@ -242,7 +262,7 @@ impl Proxy {
         let deadline = started + options.deadline;
         let inbound = self.begin_drain(Direction::Inbound, options).await;
         // What does not end in time goes on while outbound is drained.
-        let _ = timeout_at(deadline - options.deadline / OUTBOUND_SHARE, inbound).await;
+        let _ = timeout_at(deadline - (options.deadline / OUTBOUND_SHARE).min(OUTBOUND_MOST), inbound).await;
         let all = self.begin_drain(Direction::Outbound, DrainOptions { grace: Duration::ZERO, ..options }).await;
         let cut = match timeout_at(deadline, all).await {
             Ok(()) => 0,
@@ -262,7 +282,7 @@ impl Proxy {
     async fn cut(&self) -> u64 {
         let mut cut = 0;
         for one in self.command(Command::Cut).await {
-            cut += one.await.unwrap_or_default() as u64;
+            cut += one.await.unwrap_or_default();
         }
         cut
     }

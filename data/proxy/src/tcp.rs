@@ -10,7 +10,7 @@ use crate::io::Buf;
 use crate::phases::cluster_over_limit;
 use crate::snapshot::Passage;
 use crate::stats::Refusal;
-use crate::upstream::{AcquireError, Choice, ClusterState, InFlight, Lease, acquire_new};
+use crate::upstream::{AcquireError, Choice, ClusterState, InFlight, Lease, acquire_new, with_endpoint};
 use crate::worker::{Connection, Details, ListenerView, Ticket};
 
 /// What the access log calls it.
@@ -32,7 +32,6 @@ pub(crate) async fn serve(mut connection: Box<Connection>, mut first: Buf, wante
     let view = connection.listener.view();
     let mut ticket = Ticket::for_bytes(&connection.worker, &view, wanted.passage);
     ticket.keep_details(None, || details(&connection, wanted.server_name));
-    connection.control.set_busy(true);
     match connect(&mut connection, &view, wanted.passage).await {
         Ok(lease) => pass(&mut connection, &view, &ticket, lease, first).await,
         Err(refusal) => {
@@ -61,10 +60,13 @@ async fn connect(connection: &mut Connection, view: &ListenerView, passage: Opti
     if let Some(refused) = cluster_over_limit(view, place, by) {
         return Err(refused.refusal.unwrap_or(Refusal::NoEndpoint));
     }
-    let cluster = &view.view.clusters[place];
+    let mut cluster = view.view.clusters[place].clone();
+    if cluster.is_awaited() {
+        cluster = Box::pin(with_endpoint(&connection.worker, cluster, None)).await;
+    }
     let time = Duration::from_millis(cluster.compiled.config.connect_timeout_ms) * ATTEMPTS as u32;
     let deadline = Instant::now() + time;
-    let connected = Box::pin(try_endpoints(cluster, by));
+    let connected = Box::pin(try_endpoints(&cluster, by));
     connection.timer.limit(Some(deadline), connected).await.unwrap_or(Err(Refusal::Connect))
 }
 

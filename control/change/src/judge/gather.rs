@@ -10,6 +10,9 @@ use super::{Metric, REPLAY_TOLERANCE, Sample, Seen, slow};
 /// Most control instances of a stratum that are read; more add little evidence and much work.
 pub const MAX_CONTROLS: usize = 200;
 
+/// The fault that a proxy counts a request under that it had to cut.
+const CUT: &str = "cut";
+
 /// Seconds before its change that are kept as the baseline of an instance.
 pub const BASELINE_SECONDS: i64 = 300;
 
@@ -165,12 +168,12 @@ impl<'a> Reader<'a> {
     }
 
     fn samples(mut self) -> Vec<Sample> {
-        let treated: Vec<(String, Side)> = self
-            .group
-            .treated
-            .iter()
-            .map(|t| (t.name.clone(), self.side(&t.name, self.span.after(t.done), true, Some(t.done))))
-            .collect();
+        let side = |t: &Treated| {
+            let mut side = self.side(&t.name, self.span.after(t.done), true, Some(t.done));
+            side.rows.extend(self.cut(t));
+            (t.name.clone(), side)
+        };
+        let treated: Vec<(String, Side)> = self.group.treated.iter().map(side).collect();
         let control = self.control();
         let baseline = self.baseline();
         let begins = self.group.treated.iter().any(|t| self.span.holds(t.done));
@@ -199,6 +202,20 @@ impl<'a> Reader<'a> {
             compared_with: self.beside.words().to_owned(),
             paired: self.group.paired.clone(),
         }
+    }
+
+    /// What the old proxy had to cut in order to go is harm of the change. Told once, when the instance is back.
+    fn cut(&self, treated: &Treated) -> Option<Row> {
+        let mut cut = 0;
+        if self.span.holds(treated.done) {
+            self.reading.telemetry.visit_windows(&treated.name, just_before(treated.started), |w| {
+                let between = w.received <= treated.done;
+                cut += w.window.faults.get(CUT).filter(|_| between).copied().unwrap_or_default();
+            });
+        }
+        let mut row = Row::default();
+        row[Metric::Faults as usize] = Seen { requests: cut, events: cut };
+        (cut > 0).then_some(row)
     }
 
     fn control(&mut self) -> Side {
@@ -363,6 +380,28 @@ mod tests {
         let slow = verdict.evidence.iter().find(|e| e.metric == "slow requests").expect("it was compared");
         assert_eq!(slow.slow_above_us, Some(5_000));
         assert_ne!(judged(1, &["old-1", "old-2"]).outcome, Outcome::Fail);
+    }
+
+    #[test]
+    fn requests_cut_while_instances_were_away_are_harm() {
+        let judged = |cut: u64| {
+            let telemetry = Telemetry::default();
+            let treated = vec![Treated { name: "new-1".into(), started: at(100), done: at(110) }];
+            let mut window = HealthWindow::default();
+            window.faults.extend((cut > 0).then(|| (CUT.to_owned(), cut)));
+            telemetry.record("new-1", TimedWindow { received: at(105), proxy_version: "a".into(), window });
+            let groups = [Group { stratum: "all".into(), treated, control: vec!["old-1".into()], ..Group::default() }];
+            let verdict = open_verdict();
+            let reading = Reading { telemetry: &telemetry, target: "b", tolerance: 0.1, verdict: &verdict };
+            let seen = |from, to| {
+                let samples = gather(reading, &groups, (at(from), at(to)));
+                let faults = samples.into_iter().find(|s| s.metric == Metric::Faults);
+                faults.map_or(0, |s| s.treated.iter().flat_map(|(_, seen)| seen).map(|seen| seen.events).sum::<u64>())
+            };
+            [seen(100, 110), seen(110, 111), seen(111, 112)]
+        };
+        assert_eq!(judged(7), [0, 7, 0], "told once");
+        assert_eq!(judged(0), [0, 0, 0]);
     }
 
     #[test]

@@ -13,6 +13,10 @@ use crate::wire;
 
 /// Namespace of Weir's endpoint metadata.
 const METADATA: &str = "weir";
+/// `core.HealthStatus.UNKNOWN`: endpoints are not asked by the control plane how they are.
+const UNKNOWN: i32 = 0;
+/// `core.HealthStatus.DRAINING`.
+const DRAINING: i32 = 3;
 
 /// One instance as an endpoint, encoded once.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,18 +29,29 @@ pub struct Endpoint {
 impl Endpoint {
     /// The endpoint of an instance; `tls`: to be spoken TLS to.
     pub fn new(instance: &Instance, tls: bool) -> Endpoint {
+        Endpoint::told(instance, tls, UNKNOWN)
+    }
+
+    /// The endpoint of an instance that takes nothing now, and will in a moment: `DRAINING`, which tells it from one that
+    /// is gone.
+    pub fn returning(instance: &Instance) -> Endpoint {
+        Endpoint::told(instance, false, DRAINING)
+    }
+
+    fn told(instance: &Instance, tls: bool, health_status: i32) -> Endpoint {
         let spec = &instance.spec;
         let locality = wire::Locality { region: spec.unit.clone(), zone: spec.zone.clone() };
-        Endpoint { locality, weight: spec.weight, encoded: encode(instance, tls).into() }
+        Endpoint { locality, weight: spec.weight, encoded: encode(instance, tls, health_status).into() }
     }
 }
 
-fn encode(instance: &Instance, tls: bool) -> Vec<u8> {
+fn encode(instance: &Instance, tls: bool, health_status: i32) -> Vec<u8> {
     let spec = &instance.spec;
     let socket = wire::SocketAddress { address: spec.address.to_string(), port_value: u32::from(spec.port) };
     let address = wire::Address { socket_address: Some(socket) };
     let message = wire::LbEndpoint {
         endpoint: Some(wire::Endpoint { address: Some(address) }),
+        health_status,
         metadata: Some(metadata(instance, tls)),
         load_balancing_weight: Some(wire::UInt32 { value: spec.weight }),
     };

@@ -1,19 +1,21 @@
 //! Listeners: traffic to the local application, calls of the local application, and gRPC's API listener.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::{Metadata, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as manager;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use envoy_types::pb::google::protobuf as wkt;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 use weir_model::app::Protocol;
-use weir_proto::proxy::{RPC_PROXY, RpcProxy, rpc_proxy};
+use weir_proto::proxy::{METADATA, RPC_PROXY, RpcProxy, rpc_proxy};
 
 use super::{ads, socket_address, tls};
 use crate::names;
@@ -30,11 +32,20 @@ pub enum Takes {
     Tls,
 }
 
+/// What goes through a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Serves {
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// How long requests get to finish when the proxy goes, milliseconds.
+    pub drain_ms: u64,
+}
+
 /// The listener `inbound`.
-pub fn inbound(bind: SocketAddr, app_port: u16, protocol: Protocol, takes: Takes) -> Arc<Resource> {
+pub fn inbound(bind: SocketAddr, app_port: u16, serves: Serves, takes: Takes) -> Arc<Resource> {
     let to = names::inbound_cluster(app_port);
-    let plain = listening(names::INBOUND, bind, TrafficDirection::Inbound, protocol, &to);
-    let message = if takes == Takes::Plaintext { plain } else { with_tls(plain, protocol, takes) };
+    let plain = listening(names::INBOUND, bind, TrafficDirection::Inbound, serves, &to);
+    let message = if takes == Takes::Plaintext { plain } else { with_tls(plain, serves.protocol, takes) };
     Resource::new(names::INBOUND, &message)
 }
 
@@ -56,9 +67,9 @@ fn with_tls(mut listener: listener::Listener, protocol: Protocol, takes: Takes) 
 }
 
 /// The listener `outbound|APP`.
-pub fn outbound(app: &str, bind: SocketAddr, protocol: Protocol) -> Arc<Resource> {
+pub fn outbound(app: &str, bind: SocketAddr, serves: Serves) -> Arc<Resource> {
     let name = names::outbound(app);
-    Resource::new(name.as_str(), &listening(&name, bind, TrafficDirection::Outbound, protocol, app))
+    Resource::new(name.as_str(), &listening(&name, bind, TrafficDirection::Outbound, serves, app))
 }
 
 /// The listener `APP` for gRPC's own client, which has no socket: it only says where the routes are.
@@ -76,10 +87,10 @@ fn listening(
     name: &str,
     bind: SocketAddr,
     direction: TrafficDirection,
-    protocol: Protocol,
+    serves: Serves,
     tcp_cluster: &str,
 ) -> listener::Listener {
-    let filter = match protocol {
+    let filter = match serves.protocol {
         Protocol::Tcp => network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(name, tcp_cluster))),
         Protocol::Bolt => network_filter("weir.rpc_proxy", rpc_proxy(name, rpc_proxy::Protocol::Bolt)),
         Protocol::Dubbo => network_filter("weir.rpc_proxy", rpc_proxy(name, rpc_proxy::Protocol::Dubbo)),
@@ -92,8 +103,16 @@ fn listening(
         address: socket_address(bind.ip(), bind.port()),
         traffic_direction: direction as i32,
         filter_chains: vec![listener::FilterChain { filters: vec![filter], ..Default::default() }],
+        metadata: Some(metadata(serves.drain_ms)),
         ..Default::default()
     }
+}
+
+/// What Envoy has no field for; other proxies pass over metadata that they do not know.
+fn metadata(drain_ms: u64) -> Metadata {
+    let millis = wkt::Value { kind: Some(wkt::value::Kind::NumberValue(drain_ms as f64)) };
+    let fields = wkt::Struct { fields: HashMap::from([("drainMs".to_owned(), millis)]) };
+    Metadata { filter_metadata: HashMap::from([(METADATA.to_owned(), fields)]), ..Default::default() }
 }
 
 fn network_filter(name: &str, config: Any) -> listener::Filter {

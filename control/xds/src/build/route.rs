@@ -63,6 +63,11 @@ pub fn clusters_used(app: &str, routes: &[&RouteSpec]) -> BTreeSet<String> {
     used
 }
 
+/// The longest timeout that a rule sets, milliseconds; 0: none does.
+pub fn longest_timeout(routes: &[&RouteSpec]) -> u64 {
+    routes.iter().flat_map(|route| &route.rules).filter_map(|rule| rule.timeout_ms).max().unwrap_or(0)
+}
+
 fn cluster_name(backend: &Backend) -> String {
     names::cluster(&backend.app, &backend.group)
 }

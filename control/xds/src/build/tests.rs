@@ -44,6 +44,25 @@ fn endpoints_read_back_with_the_generated_types() {
     assert_eq!(text("version"), Some(Kind::StringValue("1".into())));
 }
 
+fn serves(protocol: Protocol) -> listener::Serves {
+    listener::Serves { protocol, drain_ms: 70_000 }
+}
+
+#[test]
+fn a_listener_tells_how_long_its_requests_get_to_finish() {
+    let listener: Listener =
+        read(&listener::outbound("stock", "127.0.0.1:1".parse().expect("an address"), serves(Protocol::Http1)));
+    let own = &listener.metadata.expect("metadata").filter_metadata["weir.dev"];
+    assert_eq!(own.fields["drainMs"].kind, Some(Kind::NumberValue(70_000.0)));
+}
+
+#[test]
+fn an_instance_that_comes_back_is_told_as_draining() {
+    let away = Endpoint::returning(&instance("stock", 1, ""));
+    let assignment: ClusterLoadAssignment = read(&endpoints::assignment("stock", [&away]));
+    assert_eq!(assignment.endpoints[0].lb_endpoints[0].health_status, 3, "core.HealthStatus.DRAINING");
+}
+
 #[test]
 fn versions_are_the_same_every_time() {
     let member = Endpoint::new(&instance("stock", 1, ""), false);
@@ -53,7 +72,7 @@ fn versions_are_the_same_every_time() {
             endpoints::assignment("stock", [&member]),
             cluster::of_app("stock", "gray", &spec, None),
             listener::api("stock"),
-            listener::outbound("stock", "127.0.0.1:1".parse().expect("an address"), Protocol::Http1),
+            listener::outbound("stock", "127.0.0.1:1".parse().expect("an address"), serves(Protocol::Http1)),
             route::outbound("stock", &spec, &[]),
         ]
         .map(|r| r.version.to_string())
@@ -81,7 +100,7 @@ fn clusters_say_what_is_spoken_and_how_to_choose() {
 fn a_listener_without_http_passes_bytes() {
     let bind = "127.0.0.1:15001".parse().expect("an address");
     let filter = |protocol| {
-        let listener: Listener = read(&listener::outbound("db", bind, protocol));
+        let listener: Listener = read(&listener::outbound("db", bind, serves(protocol)));
         listener.filter_chains[0].filters[0].name.clone()
     };
     assert_eq!(filter(Protocol::Tcp), "envoy.filters.network.tcp_proxy");
@@ -172,7 +191,7 @@ fn a_proxy_that_can_do_tls_takes_it_beside_plaintext_or_alone() {
     use listener::Takes;
     let bind = "127.0.0.1:8000".parse().expect("an address");
     let chains = |takes| {
-        let listener: Listener = read(&listener::inbound(bind, 9000, Protocol::Http1, takes));
+        let listener: Listener = read(&listener::inbound(bind, 9000, serves(Protocol::Http1), takes));
         let chain = |c: &envoy_types::pb::envoy::config::listener::v3::FilterChain| {
             let protocol = c.filter_chain_match.as_ref().map(|m| m.transport_protocol.clone()).unwrap_or_default();
             (protocol, c.transport_socket.is_some(), c.filters.len())

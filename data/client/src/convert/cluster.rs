@@ -45,6 +45,7 @@ pub(super) fn cluster(proto: Proto) -> Result<Arc<ClusterResource>> {
         balance: balance(&proto)?,
         endpoints,
         original_destination: is_original_destination(&proto),
+        returning: false,
         connect_timeout_ms: connect_timeout.unwrap_or(CONNECT_TIMEOUT_MS).clamp(1, 600_000),
         limits: limits(&proto, options.as_ref())?,
         health_check: health_check(&proto)?,

@@ -13,7 +13,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use weir_config::Endpoint;
 
 use super::error::{ConvertError, Result, Under};
-use super::{DnsTarget, socket, tls};
+use super::{Assignment, DnsTarget, socket, tls};
 
 /// Metadata namespace whose strings become an endpoint's labels.
 const LABELS: &str = "weir";
@@ -29,13 +29,13 @@ enum Place {
 }
 
 /// Endpoints of an EDS answer: addresses only.
-pub(super) fn assignment(proto: ClusterLoadAssignment) -> Result<Arc<Vec<Endpoint>>> {
+pub(super) fn assignment(proto: ClusterLoadAssignment) -> Result<Arc<Assignment>> {
     let (endpoints, names) = places(&proto)?;
     match names.first() {
         Some(name) => {
             Err(ConvertError::at("endpoints", format!("`{}` is a name: EDS endpoints are IP addresses", name.host)))
         }
-        None => Ok(Arc::new(endpoints)),
+        None => Ok(Arc::new(Assignment { endpoints, returning: is_returning(&proto) })),
     }
 }
 
@@ -90,6 +90,12 @@ impl Found {
 /// An address that is not one yet.
 fn unset() -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, 0).into()
+}
+
+/// One that is drained has been taken out in order, and is told of still: it comes back.
+fn is_returning(proto: &ClusterLoadAssignment) -> bool {
+    let mut all = proto.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
+    all.any(|endpoint| endpoint.health_status == HealthStatus::Draining as i32)
 }
 
 /// A status that is new to this build counts as usable: not to send would be the riskier guess.

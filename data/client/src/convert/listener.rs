@@ -13,8 +13,9 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 };
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::value::Kind;
 use weir_config::{Direction, Limits, Listener, ListenerProtocol, ListenerTls, ProxyConfig, RouteTable};
-use weir_proto::proxy::{RPC_PROXY, RpcProxy, rpc_proxy};
+use weir_proto::proxy::{METADATA, RPC_PROXY, RpcProxy, rpc_proxy};
 
 use super::chains::{TCP_PROXY, chains, tcp_cluster};
 use super::cluster::aggregated;
@@ -29,6 +30,8 @@ const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 /// Listener filters whose work the proxy does by itself: it sniffs the protocol and reads the server's name.
 const KNOWN: [&str; 3] =
     ["envoy.filters.listener.http_inspector", "envoy.filters.listener.tls_inspector", ORIGINAL_DST];
+/// As in `weir_config::validate`.
+const MAX_DRAIN_MS: u64 = 86_400_000;
 
 pub(super) fn listener(proto: Proto) -> Result<Arc<ListenerResource>> {
     refuse(!proto.additional_addresses.is_empty(), "additional_addresses")?;
@@ -152,7 +155,17 @@ fn base(proto: &Proto) -> Result<Listener> {
         access_log: false,
         trace: true,
         tls: None,
+        drain_ms: drain_ms(proto),
     })
+}
+
+/// Weir's own metadata tells how long requests may take to finish: xDS has no field for that.
+fn drain_ms(proto: &Proto) -> Option<u64> {
+    let own = proto.metadata.as_ref()?.filter_metadata.get(METADATA)?;
+    match own.fields.get("drainMs")?.kind.as_ref()? {
+        Kind::NumberValue(millis) if *millis >= 0.0 => Some((*millis as u64).min(MAX_DRAIN_MS)),
+        _ => None,
+    }
 }
 
 fn direction(proto: &Proto) -> Direction {

@@ -96,6 +96,14 @@ pub(crate) enum EndpointSource {
     Dns(Vec<DnsTarget>),
 }
 
+/// Endpoints of a cluster.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Assignment {
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Others that are drained now: there will be endpoints again.
+    pub(crate) returning: bool,
+}
+
 /// A host name that stands for endpoints.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DnsTarget {
@@ -111,7 +119,7 @@ pub(crate) enum Resource {
     Listener(Arc<ListenerResource>),
     Routes(Arc<RouteTable>),
     Cluster(Arc<ClusterResource>),
-    Endpoints(Arc<Vec<Endpoint>>),
+    Endpoints(Arc<Assignment>),
     Secret(Arc<Secret>),
 }
 

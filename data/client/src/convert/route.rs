@@ -57,6 +57,7 @@ pub(crate) fn empty_cluster(name: &str) -> Cluster {
         balance: Default::default(),
         endpoints: Vec::new(),
         original_destination: false,
+        returning: false,
         connect_timeout_ms: 1_000,
         limits: Default::default(),
         health_check: None,

@@ -227,7 +227,10 @@ fn enumerations_of_a_later_version_fall_back() {
     assert_eq!(read_listener(listener_with("l", 80, pack_any(manager))).listener.protocol, ListenerProtocol::Auto);
     let mut assignment = assignment("c", &[("10.0.0.1", 80)]);
     assignment.endpoints[0].lb_endpoints[0].health_status = 99;
-    assert_eq!(read_one(assignment).unwrap(), Resource::Endpoints(Arc::new(vec![endpoint("10.0.0.1:80")])));
+    assert_eq!(
+        read_one(assignment).unwrap(),
+        Resource::Endpoints(Arc::new(Assignment { endpoints: vec![endpoint("10.0.0.1:80")], returning: false }))
+    );
     assert!(
         refused(ClusterProto {
             cluster_discovery_type: Some(
@@ -258,7 +261,26 @@ fn endpoints_carry_weight_priority_and_labels() {
     let Resource::Endpoints(endpoints) = read_one(proto).unwrap() else { panic!() };
     let labels = [("unit", "east"), ("version", "2"), ("zone", "a")];
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    assert_eq!(*endpoints, [Endpoint { weight: 7, priority: 1, labels, ..endpoint("10.0.0.1:80") }]);
+    assert_eq!(endpoints.endpoints, [Endpoint { weight: 7, priority: 1, labels, ..endpoint("10.0.0.1:80") }]);
+}
+
+#[test]
+fn an_endpoint_that_drains_is_not_used_and_comes_back() {
+    let mut proto = assignment("c", &[("10.0.0.1", 80)]);
+    proto.endpoints[0].lb_endpoints[0].health_status =
+        envoy_types::pb::envoy::config::core::v3::HealthStatus::Draining as i32;
+    let away = Assignment { endpoints: Vec::new(), returning: true };
+    assert_eq!(read_one(proto).unwrap(), Resource::Endpoints(Arc::new(away)));
+}
+
+#[test]
+fn a_listener_says_how_long_its_requests_get_to_finish() {
+    let mut proto = listener("l", 8080, "r");
+    let number = Value { kind: Some(Kind::NumberValue(70_000.0)) };
+    let own = Struct { fields: [("drainMs".to_owned(), number)].into() };
+    proto.metadata = Some(Metadata { filter_metadata: [("weir.dev".to_owned(), own)].into(), ..Default::default() });
+    let Resource::Listener(read) = read_one(proto).unwrap() else { panic!() };
+    assert_eq!(read.listener.drain_ms, Some(70_000));
 }
 
 #[test]

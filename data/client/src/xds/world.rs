@@ -18,7 +18,9 @@ use weir_config::{Cluster, ClusterTls, Endpoint, ListenerTls, ProxyConfig, Route
 
 use super::kind::Kind;
 use crate::convert::route::{clusters_of, empty_cluster};
-use crate::convert::{ClusterResource, EndpointSource, ListenerResource, Resource, RouteSource, TlsEndpoints};
+use crate::convert::{
+    Assignment, ClusterResource, EndpointSource, ListenerResource, Resource, RouteSource, TlsEndpoints,
+};
 
 /// How long a reference may wait for what it refers to.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -87,7 +89,7 @@ enum Missing {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct World {
     clusters: Table<ClusterResource>,
-    endpoints: Table<Vec<Endpoint>>,
+    endpoints: Table<Assignment>,
     listeners: Table<ListenerResource>,
     routes: Table<RouteTable>,
     secrets: Table<Secret>,
@@ -254,7 +256,9 @@ impl World {
                 let awaited = Secret { name: name.clone(), ..Default::default() };
                 drop(self.secrets.insert(name.clone(), Held::placeholder(awaited)));
             }
-            Missing::Endpoints(name) => drop(self.endpoints.insert(name.clone(), Held::placeholder(Vec::new()))),
+            Missing::Endpoints(name) => {
+                drop(self.endpoints.insert(name.clone(), Held::placeholder(Assignment::default())))
+            }
             Missing::Routes(name) => {
                 let held = self.routes.entry(name.clone()).or_default();
                 held.active = Some(Arc::new(RouteTable { name: name.clone(), hosts: Vec::new() }));
@@ -338,7 +342,8 @@ impl World {
             EndpointSource::Static => {}
             EndpointSource::Eds(name) => {
                 let active = self.endpoints.get(name).and_then(|held| held.active.as_deref());
-                cluster.endpoints = active.cloned().unwrap_or_default();
+                let Assignment { endpoints, returning } = active.cloned().unwrap_or_default();
+                (cluster.endpoints, cluster.returning) = (endpoints, returning);
             }
             EndpointSource::Dns(targets) => {
                 let mut seen: BTreeSet<_> = cluster.endpoints.iter().map(|endpoint| endpoint.address).collect();
@@ -411,7 +416,7 @@ fn promote<T>(table: &mut Table<T>, lacks: impl Fn(&T) -> Vec<Missing>, missing:
 
 fn lacks_endpoints(
     cluster: &ClusterResource,
-    endpoints: &Table<Vec<Endpoint>>,
+    endpoints: &Table<Assignment>,
     dns: &BTreeMap<String, Vec<IpAddr>>,
 ) -> Vec<Missing> {
     match &cluster.endpoints {

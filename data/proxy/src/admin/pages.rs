@@ -65,6 +65,7 @@ fn ready(proxy: &Proxy) -> Page {
         "detail": detail,
         "release": proxy.release(),
         "uptimeSeconds": proxy.uptime().as_secs(),
+        "leavesWithinMs": proxy.leaves_within().as_millis() as u64,
         "drill": proxy.drill().map(|drill| drill.to_string()),
     });
     Page::json(if readiness.is_ready() { 200 } else { 503 }, &page)

@@ -24,7 +24,7 @@ use crate::snapshot::{ForwardAction, RouteEntry};
 use crate::stats::{Fault, Refusal};
 use crate::upstream::{
     AcquireError, Again, Attempts, ClusterState, Deadlines, EndpointState, Failure, H2Lease, InFlight, Lease, Progress,
-    acquire, acquire_h2,
+    acquire, acquire_h2, with_endpoint,
 };
 use crate::worker::{Ticket, Worker};
 
@@ -105,9 +105,13 @@ impl Exchange<'_> {
         let Some((route, action)) = forward_action(&listener, self.outgoing.to) else {
             return Finished::Breaks;
         };
-        let cluster = listener.view.clusters[self.outgoing.to.cluster].clone();
+        let mut cluster = listener.view.clusters[self.outgoing.to.cluster].clone();
         let deadlines = Deadlines::new(action);
         let times = Times { deadlines: &deadlines, idle: self.idle() };
+        if cluster.is_awaited() {
+            let until = deadlines.connection(times.idle);
+            cluster = Box::pin(with_endpoint(self.worker, cluster, Some(until))).await;
+        }
         let (mut attempts, kept) = (Attempts::default(), Cell::new(true));
         loop {
             let Some(endpoint) = cluster.choose(self.outgoing.to.by, &attempts.tried) else {
@@ -217,6 +221,8 @@ impl Exchange<'_> {
                 self.worker.stats.fault(Fault::DownstreamTimeout);
                 self.sink.reset();
             }
+            // The caller is cut off by the proxy itself, which counts that.
+            _ if self.worker.is_cutting() => {}
             _ => self.worker.stats.fault(Fault::DownstreamReset),
         }
         Finished::Breaks

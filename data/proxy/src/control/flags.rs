@@ -75,9 +75,9 @@ pub struct ControlFlags {
     /// On SIGTERM, wait at most this long for callers to learn that the instance leaves (milliseconds)
     #[arg(long, value_name = "MS", default_value_t = 12_000)]
     pub goodbye_timeout_ms: u64,
-    /// On SIGTERM, finish requests for at most this long (milliseconds)
-    #[arg(long, value_name = "MS", default_value_t = 30_000)]
-    pub drain_timeout_ms: u64,
+    /// On SIGTERM, finish requests for at most this long (milliseconds) [default: as the configuration says, or 30,000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
+    pub drain_timeout_ms: Option<u64>,
     /// Export spans by OTLP (gRPC) to this collector, e.g. http://127.0.0.1:4317
     #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,

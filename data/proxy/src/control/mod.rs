@@ -77,7 +77,7 @@ pub async fn run(
         () = &mut stop => false,
         () = proxy.asked_to_leave() => true,
     };
-    let drain = DrainOptions { grace, deadline: Duration::from_millis(flags.drain_timeout_ms), ..Default::default() };
+    let drain = DrainOptions { grace, deadline: proxy.drain_time(), ..Default::default() };
     let report = leave(&proxy, Duration::from_millis(flags.goodbye_timeout_ms), drain, registration).await;
     if asked {
         stop.await;

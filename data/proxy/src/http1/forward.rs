@@ -18,7 +18,7 @@ use crate::snapshot::{ForwardAction, RouteEntry};
 use crate::stats::{Fault, Refusal};
 use crate::upstream::{
     AcquireError, Again, Attempts, ClusterState, Deadlines, EndpointState, Failure, InFlight, Lease, Progress, acquire,
-    try_idle,
+    try_idle, with_endpoint,
 };
 use crate::worker::{Connection, Leaving, ListenerView, Ticket};
 
@@ -58,8 +58,13 @@ pub(super) async fn forward(
     let Ok(upload) = Upload::new(facts.framing, buf) else {
         return malformed(connection, buf, facts, ticket, 400).await;
     };
-    let cluster = &listener.view.clusters[outgoing.to.cluster];
     let deadlines = Deadlines::new(action);
+    let mut cluster = listener.view.clusters[outgoing.to.cluster].clone();
+    if cluster.is_awaited() {
+        let idle = Duration::from_millis(listener.compiled.config.limits.idle_timeout_ms);
+        let until = deadlines.connection(idle);
+        cluster = Box::pin(with_endpoint(&connection.worker, cluster, Some(until))).await;
+    }
     let mut exchange = Exchange {
         connection,
         buf,
@@ -68,7 +73,7 @@ pub(super) async fn forward(
         listener: &listener,
         route,
         action,
-        cluster,
+        cluster: &cluster,
         upload,
         outgoing,
         deadlines,

@@ -56,9 +56,7 @@ pub(crate) async fn serve(mut connection: Box<Connection>, mut buf: Buf) {
     let worker = connection.worker.clone();
     let mut after = After::KeepAlive;
     while after == After::KeepAlive {
-        connection.control.set_busy(false);
         let Some(request) = next_request(&mut connection, &mut buf).await else { break };
-        connection.control.set_busy(true);
         after = worker.frames.run(handle(&mut connection, &mut buf, request)).await;
         worker.buffers.release_if_empty(&mut buf);
     }

@@ -70,7 +70,6 @@ pub(crate) async fn serve(connection: Box<Connection>, first: Buf) {
     loop {
         let accepted = poll_fn(|cx| {
             control.listen(cx.waker());
-            control.set_busy(shared.active.get() > 0);
             let leaving = Leaving { worker: &shared.worker, listener: &shared.listener, security };
             if told.is_none() && leaving.now() {
                 http2.graceful_shutdown();

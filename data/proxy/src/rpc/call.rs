@@ -24,6 +24,8 @@ pub(super) struct Call {
     pub(super) one_way: bool,
     pub(super) ticket: Ticket,
     pub(super) to: Destination,
+    /// The destination's cluster as it was when an endpoint came back to it, if that was waited for.
+    pub(super) returned: Option<Rc<ClusterState>>,
     /// The answer must have come by then.
     pub(super) deadline: Option<Instant>,
     pub(super) attempts: Attempts,
@@ -41,7 +43,8 @@ impl Call {
     }
 
     pub(super) fn cluster(&self) -> Rc<ClusterState> {
-        self.ticket.listener.view.clusters[self.to.cluster].clone()
+        let of_view = || self.ticket.listener.view.clusters[self.to.cluster].clone();
+        self.returned.clone().unwrap_or_else(of_view)
     }
 
     pub(super) fn route(&self) -> Option<(&RouteEntry, &ForwardAction)> {

@@ -150,9 +150,7 @@ pub(crate) async fn serve(connection: Box<Connection>, protocol: Protocol, first
     };
     let end = poll_fn(|cx| {
         control.listen(cx.waker());
-        let polled = serving.poll(cx);
-        control.set_busy(serving.caller.active.get() > 0);
-        polled
+        serving.poll(cx)
     })
     .await;
     if end == End::Broken {

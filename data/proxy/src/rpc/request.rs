@@ -16,7 +16,7 @@ use crate::phases::{Decision, Next, decide};
 use crate::snapshot::{self, Fields};
 use crate::stats::Refusal;
 use crate::trace::TraceContext;
-use crate::upstream::{AcquireError, Again, Attempts, EndpointState, Failure};
+use crate::upstream::{AcquireError, Again, Attempts, EndpointState, Failure, with_endpoint};
 use crate::worker::{Details, ListenerView, Ticket, Worker};
 
 /// All requests are of this method where routes look at it, as in gRPC.
@@ -39,6 +39,7 @@ pub(super) fn serve(caller: &Rc<Caller>, frame: Frame, one_way: bool) {
         one_way,
         ticket,
         to,
+        returned: None,
         deadline: None,
         attempts: Attempts::default(),
         in_flight: None,
@@ -115,6 +116,14 @@ fn keep(call: &Call, frame: &Frame) -> Option<Vec<u8>> {
 /// Sends a request over a connection that is there; where none is, a task of its own opens one.
 fn send(worker: &Rc<Worker>, protocol: Protocol, frame: Frame, mut call: Call) {
     let cluster = call.cluster();
+    if call.returned.is_none() && cluster.is_awaited() {
+        let worker = worker.clone();
+        tokio::task::spawn_local(async move {
+            call.returned = Some(with_endpoint(&worker, cluster, call.deadline).await);
+            send(&worker, protocol, frame, call);
+        });
+        return;
+    }
     let Some(endpoint) = cluster.choose(call.to.by, &call.attempts.tried) else {
         return call.fail(Refusal::NoEndpoint, Told::Unavailable, "the upstream has no endpoint");
     };

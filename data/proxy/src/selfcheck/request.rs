@@ -66,6 +66,7 @@ fn config(responder: SocketAddr) -> ProxyConfig {
         balance: Default::default(),
         endpoints: vec![endpoint],
         original_destination: false,
+        returning: false,
         connect_timeout_ms: 1_000,
         limits: Default::default(),
         health_check: None,
@@ -85,6 +86,7 @@ fn config(responder: SocketAddr) -> ProxyConfig {
         access_log: false,
         trace: false,
         tls: None,
+        drain_ms: None,
     };
     ProxyConfig {
         listeners: vec![listener],

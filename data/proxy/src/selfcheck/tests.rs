@@ -20,6 +20,7 @@ fn listener(name: &str, bind: SocketAddr, direction: Direction) -> Listener {
         access_log: false,
         trace: true,
         tls: None,
+        drain_ms: None,
     }
 }
 

@@ -148,6 +148,7 @@ mod tests {
             balance,
             endpoints: weights.iter().enumerate().map(endpoint).collect(),
             original_destination: false,
+            returning: false,
             connect_timeout_ms: 1_000,
             limits: Default::default(),
             health_check: None,

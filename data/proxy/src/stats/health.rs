@@ -35,7 +35,8 @@ pub struct HealthWindow {
 pub struct Traffic {
     /// Finished requests.
     pub requests: u64,
-    /// Of these, answered 5xx (or a gRPC status of that kind), or not answered.
+    /// Of these, answered 5xx (or a gRPC status of that kind), or broken off by the upstream or by the proxy. That a caller
+    /// left is no error.
     pub errors: u64,
     /// Counts per bucket of [`LATENCY_BOUNDS_US`](super::LATENCY_BOUNDS_US), not cumulative.
     pub latency: [u64; LATENCY_BUCKETS],

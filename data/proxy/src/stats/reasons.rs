@@ -130,6 +130,8 @@ pub enum Fault {
     Limit,
     /// Access log lines or spans were dropped because their writer was behind.
     TelemetryDropped,
+    /// A request had not ended when the time to drain was over, and was cut.
+    Cut,
 }
 
 impl Fault {
@@ -147,6 +149,7 @@ impl Fault {
         Fault::LoopDelay,
         Fault::Limit,
         Fault::TelemetryDropped,
+        Fault::Cut,
     ];
 
     /// The value of the `reason` label.
@@ -164,6 +167,7 @@ impl Fault {
             Fault::LoopDelay => "loop_delay",
             Fault::Limit => "limit",
             Fault::TelemetryDropped => "telemetry_dropped",
+            Fault::Cut => "cut",
         }
     }
 }

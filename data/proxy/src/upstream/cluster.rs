@@ -215,6 +215,12 @@ impl ClusterState {
         !self.endpoints.is_empty() || (self.compiled.config.original_destination && by.destination.is_some())
     }
 
+    /// It has no endpoint, but will have one in a moment.
+    #[inline]
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.endpoints.is_empty() && self.compiled.config.returning
+    }
+
     fn one(&self, group: &Group, hash: Option<u64>, nth: usize) -> &Rc<EndpointState> {
         let member = match self.compiled.config.balance {
             Balance::RoundRobin => group.in_turn(self.next_turn()),

@@ -11,6 +11,7 @@ mod originals;
 mod own;
 mod pool;
 mod retry;
+mod waiting;
 
 pub(crate) use self::h2::{CONNECTION_WINDOW, H2Lease, STREAM_WINDOW, acquire_h2};
 pub(crate) use cluster::{Choice, ClusterState, EndpointState, InFlight, OpenConnection, Shared, build_clusters};
@@ -19,3 +20,4 @@ pub(crate) use deadlines::{Deadlines, Progress};
 pub(crate) use own::OwnConnections;
 pub(crate) use pool::{AcquireError, Lease, acquire, acquire_new, try_idle};
 pub(crate) use retry::{Again, Attempts, Failure};
+pub(crate) use waiting::with_endpoint;

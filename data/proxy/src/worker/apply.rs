@@ -39,6 +39,7 @@ impl Worker {
         let view = Rc::new(View { snapshot: update.snapshot, clusters });
         self.view.replace(view.clone());
         self.own.watch(view.snapshot.config().listeners.iter().any(|listener| listener.original_destination));
+        self.reconfigured.notify_waiters();
         self.show(&view);
         for socket in update.sockets {
             self.open(&view, socket);

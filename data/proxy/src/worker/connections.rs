@@ -72,7 +72,6 @@ impl Leaving<'_> {
 pub(crate) struct Control {
     waker: RefCell<Option<Waker>>,
     abort: RefCell<Option<AbortHandle>>,
-    busy: Cell<bool>,
 }
 
 impl Control {
@@ -82,11 +81,6 @@ impl Control {
         if !current.as_ref().is_some_and(|current| current.will_wake(waker)) {
             *current = Some(waker.clone());
         }
-    }
-
-    /// Notes whether a request is on the connection.
-    pub(crate) fn set_busy(&self, busy: bool) {
-        self.busy.set(busy);
     }
 
     fn wake(&self) {
@@ -141,15 +135,13 @@ impl Connections {
         }
     }
 
-    /// Cuts each; the number of those that carried a request.
-    pub(crate) fn abort_all(&self) -> usize {
-        let all = self.all();
-        for control in &all {
+    /// Cuts each.
+    pub(super) fn abort_all(&self) {
+        for control in self.all() {
             if let Some(abort) = control.abort.take() {
                 abort.abort();
             }
         }
-        all.iter().filter(|control| control.busy.get()).count()
     }
 
     /// Resolves when there is no inbound one; for outbound, which is drained last, when there is none at all.

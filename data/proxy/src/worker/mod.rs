@@ -14,9 +14,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 pub(crate) use apply::{NewSocket, Update};
 use connections::Connections;
 pub(crate) use connections::{Connection, Leaving};
+use drain::Cutting;
 pub(crate) use run::{Command, Handle, Setup, spawn};
 pub(crate) use ticket::{Details, Ticket, count_refusal};
 pub(crate) use view::{ListenerState, ListenerView, View};
@@ -28,7 +32,7 @@ use crate::io::{BufferPool, FramePool};
 use crate::options::Drill;
 use crate::rpc::Scratch;
 use crate::stats::{Span, WorkerStats};
-use crate::upstream::{OwnConnections, Shared};
+use crate::upstream::{ClusterState, OwnConnections, Shared};
 
 /// What all tasks of a worker share; never leaves its thread.
 #[derive(Debug)]
@@ -49,7 +53,10 @@ pub(crate) struct Worker {
     connections: Connections,
     inbound: Cell<Phase>,
     outbound: Cell<Phase>,
+    cutting: Cutting,
     view: RefCell<Rc<View>>,
+    /// Told when there is another view.
+    reconfigured: Notify,
     listeners: RefCell<HashMap<Arc<str>, Rc<ListenerState>>>,
 }
 
@@ -80,6 +87,16 @@ impl Worker {
     #[inline]
     fn is_closing(&self, direction: Direction) -> bool {
         self.phase(direction).get() == Phase::Closing
+    }
+
+    /// Resolves with the next configuration that comes after this call.
+    pub(crate) fn reconfigured(&self) -> Notified<'_> {
+        self.reconfigured.notified()
+    }
+
+    /// A cluster as it is now.
+    pub(crate) fn cluster(&self, name: &str) -> Option<Rc<ClusterState>> {
+        self.view.borrow().clusters.iter().find(|cluster| *cluster.compiled.name == *name).cloned()
     }
 
     fn phase(&self, direction: Direction) -> &Cell<Phase> {

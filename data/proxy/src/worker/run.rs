@@ -37,8 +37,8 @@ pub(crate) enum Command {
     Drain(Direction, DrainOptions, oneshot::Sender<()>),
     /// Hand over the log lines of all requests, once no connection is left.
     Flush(oneshot::Sender<()>),
-    /// Cut what is left; answered with the number of requests that this hits.
-    Cut(oneshot::Sender<usize>),
+    /// Cut what is left; answered with the number of requests that this hit, once they have been counted.
+    Cut(oneshot::Sender<u64>),
 }
 
 /// What a worker needs from the start.
@@ -106,7 +106,10 @@ async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                 });
             }
             Command::Cut(done) => {
-                let _ = done.send(worker.connections.abort_all());
+                let worker = worker.clone();
+                tokio::task::spawn_local(async move {
+                    let _ = done.send(worker.cut().await);
+                });
             }
         }
     }
@@ -146,7 +149,9 @@ impl Worker {
             connections: Default::default(),
             inbound: Cell::new(Phase::Serving),
             outbound: Cell::new(Phase::Serving),
+            cutting: Default::default(),
             view: RefCell::new(Rc::new(View { snapshot: Snapshot::empty(), clusters: Vec::new() })),
+            reconfigured: Default::default(),
             listeners: RefCell::default(),
         }
     }

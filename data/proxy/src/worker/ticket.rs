@@ -14,7 +14,8 @@ use crate::snapshot::{Passage, RouteId};
 use crate::stats::{Fault, Refusal, RpcKey, Series, Span};
 use crate::trace::TraceContext;
 
-/// Counts a request as active until it is finished or dropped. Dropped unfinished, it ended without an answer.
+/// Counts a request as active until it is dropped. One that is dropped because it is cut, or its task panics, has failed
+/// whatever its caller has been told.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     worker: Rc<Worker>,
@@ -168,6 +169,18 @@ impl Ticket {
         }
     }
 
+    fn note_cut(&self) {
+        if self.worker.is_cutting() {
+            self.set_error();
+            self.worker.stats.fault(Fault::Cut);
+            if self.worker.stats.active_requests.get() == 0 {
+                self.worker.note_none_active();
+            }
+        } else if std::thread::panicking() {
+            self.set_error();
+        }
+    }
+
     fn labels(&self) -> Labels<'_> {
         let route = self.route.and_then(|route| self.listener.route(route));
         let cluster = self.cluster.map(|cluster| &self.listener.view.clusters[cluster].compiled.name);
@@ -236,6 +249,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.worker.stats.active_requests.dec();
+        self.note_cut();
         if let Some(cluster) = self.cluster {
             self.listener.view.clusters[cluster].stats.requests.dec();
         }

@@ -266,6 +266,45 @@ async fn what_is_not_finished_at_the_deadline_is_cut() {
     let report = soon(running.proxy.drain(options)).await;
     assert_eq!(report.cut, 1);
     assert!(caller.rest().await.is_empty());
+    running.metric("weir_proxy_faults_total{reason=\"cut\"} 1").await;
+    let window = running.proxy.take_health_window();
+    assert_eq!((window.inbound.requests, window.inbound.errors, window.faults["cut"]), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn requests_get_as_long_to_finish_as_a_listener_says() {
+    let drain_time = |listener: &str| {
+        let setup = Setup::new().listener(listener);
+        async move { setup.start(&[nobody()]).await.proxy.drain_time() }
+    };
+    assert_eq!(drain_time("accessLog: false").await, Duration::from_secs(30));
+    assert_eq!(drain_time("drainMs: 70000").await, Duration::from_secs(70));
+    let told = Options { drain_time: Some(Duration::from_secs(5)), ..Default::default() };
+    let running = Running::start(told, Setup::new().listener("drainMs: 70000").snapshot(&[nobody()])).await;
+    assert_eq!(running.proxy.drain_time(), Duration::from_secs(5), "who starts it has said how long");
+}
+
+#[tokio::test]
+async fn requests_wait_for_the_only_endpoint_to_come_back() {
+    let upstream = Upstream::saying("back").await;
+    let away = Setup::new().cluster("returning: true").forward("timeoutMs: 0");
+    let running = away.start(&[]).await;
+    let mut caller = running.connect().await;
+    caller.send(GET).await;
+    running.metric("weir_active_requests 1").await;
+    running.proxy.apply(away.snapshot(&[])).await.unwrap();
+    running.proxy.apply(Setup::new().snapshot(&[upstream.address])).await.unwrap();
+    assert_eq!(caller.message().await.unwrap().text(), "back");
+    running.proxy.apply(Setup::new().snapshot(&[])).await.unwrap();
+    assert_eq!(caller.ask(GET).await.status(), 503, "nobody is to come back: at once");
+}
+
+#[tokio::test]
+async fn who_waits_for_an_endpoint_waits_no_longer_than_the_route_allows() {
+    let away = Setup::new().cluster("returning: true").forward("timeoutMs: 50");
+    let running = away.start(&[]).await;
+    assert_eq!(running.connect().await.ask(GET).await.status(), 503);
+    running.metric("weir_refused_total{reason=\"no_endpoint\"} 1").await;
 }
 
 #[tokio::test]

@@ -223,6 +223,39 @@ async fn a_drain_says_goaway_and_streams_finish() {
 }
 
 #[tokio::test]
+async fn streams_that_are_cut_are_counted_each() {
+    let upstream = Upstream::scripted(|mut peer, _| async move {
+        peer.rest().await;
+    })
+    .await;
+    let running = Setup::new().start(&[upstream.address]).await;
+    let caller = Caller::connect(running.address).await;
+    let ask = async || caller.send.clone().ready().await.unwrap().send_request(request("GET", "/"), true).unwrap().0;
+    let responses = [ask().await, ask().await, ask().await];
+    running.metric("weir_active_requests 3").await;
+    let options = DrainOptions { deadline: std::time::Duration::from_millis(50), ..Default::default() };
+    assert_eq!(soon(running.proxy.drain(options)).await.cut, 3);
+    for response in responses {
+        assert!(soon(response).await.is_err());
+    }
+    let window = running.proxy.take_health_window();
+    assert_eq!((window.inbound.errors, window.faults["cut"], window.faults.len()), (3, 3, 1), "{window:?}");
+}
+
+#[tokio::test]
+async fn streams_wait_for_the_only_endpoint_to_come_back() {
+    let upstream = Upstream::saying("back").await;
+    let running = Setup::new().cluster("returning: true").start(&[]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let proxy = running.proxy.clone();
+    let (answer, ()) = tokio::join!(caller.ask(request("GET", "/"), &[], None), async {
+        running.metric("weir_active_requests 1").await;
+        proxy.apply(Setup::new().snapshot(&[upstream.address])).await.unwrap();
+    });
+    assert_eq!(answer.body, b"back");
+}
+
+#[tokio::test]
 async fn a_host_that_contradicts_the_authority_is_refused() {
     let upstream = Upstream::saying("x").await;
     let running = Setup::new().start(&[upstream.address]).await;

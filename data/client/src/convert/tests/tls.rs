@@ -17,7 +17,7 @@ fn cluster(proto: ClusterProto) -> Arc<ClusterResource> {
 
 fn endpoints(is_ready: bool) -> Vec<bool> {
     match resource(&pack_any(assignment_with_tls("stock", &[("10.0.0.1", 80)], is_ready))).unwrap().1 {
-        Resource::Endpoints(endpoints) => endpoints.iter().map(|endpoint| endpoint.tls).collect(),
+        Resource::Endpoints(assignment) => assignment.endpoints.iter().map(|endpoint| endpoint.tls).collect(),
         other => panic!("{other:?}"),
     }
 }
