@@ -97,8 +97,13 @@ impl Weather {
         }
     }
 
+    /// Share of requests that fail at this moment but for outages, where `base` is usual.
+    pub fn usual(&self, base: f64) -> f64 {
+        base * self.unrest.exp()
+    }
+
     /// Share of requests that fail, where `base` is usual.
     pub fn failing(&self, base: f64, second: i64) -> f64 {
-        (base * self.unrest.exp() + self.outage.now(second)).min(0.9)
+        (self.usual(base) + self.outage.now(second)).min(0.9)
     }
 }

@@ -104,7 +104,9 @@ fn progress(what: &'static str, all: usize) -> impl Fn(usize) + Sync {
 }
 
 fn print(found: &Found) {
-    print!("{}", report::tables(&found.judges));
+    if found.judges.iter().any(|s| s.changes > 0) {
+        print!("{}", report::tables(&found.judges));
+    }
     for summary in &found.judges {
         summary.violations_listed.iter().for_each(|v| println!("broken under {}: {v}", summary.judge));
     }
@@ -112,6 +114,7 @@ fn print(found: &Found) {
     blocks.iter().for_each(|v| println!("good version stopped: {v}"));
     if let Some(doubling) = &found.doubling {
         println!("\n{}", report::doubling_in_words(doubling));
+        doubling.late_listed.iter().for_each(|late| println!("found late: {late}"));
     }
     if let Some(windows) = &found.windows {
         println!("\n{}", windows.words());

@@ -169,7 +169,8 @@ impl Mesh {
         let flawed = treated && self.version.shows(host.app, app.shape.stack);
         let requests = dice.poisson(app.shape.rps * of_day(second) * TICK as f64);
         let base = (app.weather.failing(app.shape.base, second) * host.level + host.burst.now(second)).min(0.95);
-        let extra = if flawed { self.version.failing(app.shape.base, second - host.up_since).min(0.95) } else { 0.0 };
+        let usual = app.weather.usual(app.shape.base) * host.level;
+        let extra = if flawed { self.version.failing(usual, second - host.up_since).min(0.95) } else { 0.0 };
         let clump = if dice.chance(within_a_tick(background.clump)) { dice.poisson(8.0) } else { 0 };
         let by_itself = (dice.poisson(requests as f64 * base) + clump).min(requests);
         let harmed = dice.poisson(requests as f64 * extra).min(requests - by_itself);

@@ -144,6 +144,8 @@ pub struct Doubling {
     pub both: f64,
     /// Errors on changed instances until it was undone, but for outages: median and 99th percentile.
     pub errors: [i64; 2],
+    /// What the first of those say that were found later, or not at all.
+    pub late_listed: Vec<String>,
 }
 
 /// Sums up the runs in which a version doubles the errors.
@@ -161,6 +163,12 @@ pub fn doubling(reports: &[Report]) -> Doubling {
         below_two_percent: share(&narrow),
         both: share(&|r| early(r) && narrow(r)),
         errors: [0.5, 0.99].map(|q| quantile(reports.iter().map(|r| evidence(r) as i64).collect(), q)),
+        late_listed: reports
+            .iter()
+            .filter(|r| !early(r) || !narrow(r))
+            .map(|r| format!("{} errors, {:.2} % exposed: {}", evidence(r), 100.0 * r.exposed, r.message))
+            .take(LISTED)
+            .collect(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use weir_model::change::{Batch, BatchPhase, BlockReason, ChangePhase, ChangeSpec, Evidence, Verdict};
+use weir_model::change::{Batch, BatchPhase, Blame, BlockReason, ChangePhase, ChangeSpec, Evidence, Verdict};
 use weir_model::check::Said;
 use weir_model::freeze::Place;
 use weir_model::{App, Change, Freeze, FreezeSpec, Instance, InstanceSpec};
@@ -101,6 +101,7 @@ fn batch(out: &mut String, batch: &Batch) {
     if let Some(verdict) = &batch.verdict {
         line(out, &format!("  verdict: {:?}, {}", verdict.outcome, verdict.reason));
         telling(verdict).for_each(|e| line(out, &evidence(e)));
+        verdict.blame.iter().take(LISTED).for_each(|b| line(out, &format!("  blame: {}", blame(b))));
         verdict.excluded.iter().take(LISTED).for_each(|e| line(out, &format!("  not compared: {e}")));
     }
 }
@@ -124,6 +125,21 @@ fn evidence(e: &Evidence) -> String {
         e.control_requests,
         e.compared_with,
         e.log_e / std::f64::consts::LN_10,
+    )
+}
+
+/// How likely a change has done the harm, in words.
+pub(crate) fn blame(blame: &Blame) -> String {
+    let before = match blame.there_before {
+        0.0 => String::new(),
+        share => format!("; {:.0} % of the excess was there before it", 100.0 * share),
+    };
+    format!(
+        "change/{} scores {:.2}: it touched the instances of {:.0} % of the harm, and {:.0} % of those beside them{before}",
+        blame.change,
+        blame.score,
+        100.0 * blame.harmed_share,
+        100.0 * blame.beside_share,
     )
 }
 

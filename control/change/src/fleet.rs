@@ -20,6 +20,7 @@ use weir_store::{Error, ListQuery, Result, Store, WatchEvent, WatchQuery};
 
 use crate::defence::own::Hearsay;
 use crate::defence::windows;
+use crate::judge::blame::{self, Suspect};
 use crate::world::{Bound, Member, Name, Names, SloFact, State, World, state};
 use config::{Concern, Configuration};
 
@@ -39,6 +40,9 @@ const KINDS: [Kind; 11] = [
     Kind::ChangePolicy,
     Kind::Route,
 ];
+
+/// Other changes that are weighed when there is harm.
+const MAX_SUSPECTS: usize = 10;
 
 /// The fleet and what bears on it.
 #[derive(Debug, Default)]
@@ -97,6 +101,8 @@ struct Other {
     created: Timestamp,
     begun: bool,
     ended: bool,
+    /// When its last batch began.
+    touched_at: Option<Timestamp>,
 }
 
 impl Fleet {
@@ -238,6 +244,7 @@ impl Fleet {
             freezes: windows(&change.spec, self.freezes.values(), &slos),
             resources: self.configuration.stored(&change.spec.action),
             released: release.is_some() || change.spec.action.is_configuration(),
+            others: self.suspects(change),
             rival: if change.status.started_at.is_none() { self.rival(change) } else { None },
             tests_failed: release.map_or(0, |r| r.tests_failed),
             ownerless: apps.iter().filter(|app| !self.owned(app)).map(|app| (*app).clone()).collect(),
@@ -309,6 +316,34 @@ impl Fleet {
             in_scope: ours && facts.within(&change.spec, concern),
             ..member
         }
+    }
+
+    /// Changes that have begun and have touched instances in scope of `change`, the latest first.
+    fn suspects(&self, change: &Change) -> Vec<Suspect> {
+        let since = change.status.started_at.and_then(|at| at.checked_sub(blame::OLDEST).ok());
+        let Some(since) = since else { return Vec::new() };
+        let recent = |(name, other): &(&String, &Other)| {
+            *name != change.name() && other.begun && other.touched_at.is_some_and(|at| at >= since)
+        };
+        let mut suspects: Vec<Suspect> =
+            self.changes.iter().filter(recent).map(|(name, other)| self.suspect(name, other, change)).collect();
+        suspects.retain(|s| !s.touched.is_empty());
+        suspects.sort_by(|a, b| b.at.cmp(&a.at));
+        suspects.truncate(MAX_SUSPECTS);
+        suspects
+    }
+
+    fn suspect(&self, name: &str, other: &Other, change: &Change) -> Suspect {
+        let target = other.spec.target();
+        let runs = |facts: &Facts| match &other.spec.action {
+            Action::ProxyUpgrade { .. } => *facts.member.running == *target,
+            Action::AppRelease { .. } => *facts.program.1 == *target,
+            Action::ConfigPublish { .. } => *facts.config.0 == *target,
+        };
+        let concerns = [&other.spec, &change.spec].map(|spec| (spec, self.configuration.concern(&spec.action)));
+        let both = |facts: &&Facts| concerns.iter().all(|(spec, c)| facts.within(spec, c.as_ref())) && runs(facts);
+        let touched = self.instances.values().filter(both).map(|facts| facts.member.name.clone()).collect();
+        Suspect { name: name.to_owned(), at: other.touched_at.unwrap_or(Timestamp::MIN), touched }
     }
 
     /// The change that goes first, of those that share instances or resources with `change`, which has not begun: one
@@ -402,6 +437,7 @@ fn other(change: Resource<ChangeSpec>) -> Other {
         created: change.metadata.created_at.unwrap_or(Timestamp::MAX),
         begun: change.status.started_at.is_some(),
         ended: change.status.phase.ended(),
+        touched_at: change.status.batches.iter().filter_map(|b| b.started_at).max(),
         spec: change.spec,
     }
 }

@@ -294,6 +294,7 @@ fn batch_text(out: &mut String, batch: &Batch) {
         let control = format!("{} of {} compared with ({with})", e.control_events, e.control_requests);
         line(out, &format!("  - {metric} on {stratum}: {treated}, {control}; evidence for harm 10^{ten:.1}"));
     }
+    verdict.blame.iter().take(SHOWN).for_each(|b| line(out, &format!("  - blame: {}", crate::explain::blame(b))));
     verdict.excluded.iter().take(SHOWN).for_each(|e| line(out, &format!("  - not compared: {e}")));
     verdict.set_aside.iter().take(SHOWN).for_each(|e| line(out, &format!("  - set aside: {e}")));
 }

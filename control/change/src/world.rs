@@ -12,6 +12,8 @@ use weir_model::{ChangeSpec, CheckSpec, FreezeSpec, Instance, Key};
 
 use crate::defence::own::Hearsay;
 
+use crate::judge::blame::Suspect;
+
 /// A name that many share: of an app, a unit, a version.
 pub type Name = Arc<str>;
 
@@ -136,6 +138,8 @@ pub struct World {
     pub checks: Vec<(String, CheckSpec)>,
     /// What Prometheus servers and plugins have answered.
     pub heard: Hearsay,
+    /// Other changes that have touched instances in scope within the last days.
+    pub others: Vec<Suspect>,
 }
 
 impl World {

@@ -295,10 +295,11 @@ impl<'a> Walk<'a> {
         if self.batch(index).done.keys().all(|name| self.status.left.contains_key(name)) {
             return self.judge_empty(index);
         }
-        let mut verdict = self.batch(index).verdict.clone().unwrap_or_else(judge::open_verdict);
+        let mut verdict = self.batch(index).verdict.clone().unwrap_or_else(|| self.verdict_before(index));
         let groups = self.groups(index);
         self.observe(&mut verdict, index, &groups);
         judge::decide(&mut verdict, &self.question(index, groups.len()));
+        self.blame(&mut verdict, index, &groups);
         let (outcome, reason) = (verdict.outcome, verdict.reason.clone());
         self.batch_mut(index).verdict = Some(verdict);
         let held = self.held_after(index);
@@ -309,6 +310,12 @@ impl<'a> Walk<'a> {
             (Outcome::Pass, None) => self.pass_batch(index, reason),
             (Outcome::Inconclusive, _) => self.keep_watching(index, reason),
         }
+    }
+
+    /// What earlier batches have found is not forgotten.
+    fn verdict_before(&self, index: usize) -> Verdict {
+        let passed = self.status.batches[..index].iter().rfind(|b| b.phase == BatchPhase::Passed);
+        judge::carried(passed.and_then(|b| b.verdict.as_ref()))
     }
 
     /// While nothing moves, the newest batch is still watched: harm that shows late is harm. True if it has failed; its
@@ -324,6 +331,7 @@ impl<'a> Walk<'a> {
         self.observe(&mut verdict, index, &groups);
         judge::decide(&mut verdict, &self.question(index, groups.len()));
         if verdict.outcome == Outcome::Fail {
+            self.blame(&mut verdict, index, &groups);
             let reason = verdict.reason.clone();
             self.batch_mut(index).verdict = Some(verdict);
             self.fail_batch(index, reason);
@@ -378,7 +386,7 @@ impl<'a> Walk<'a> {
         rung.map_or((0, 0), |r| (r.bake_seconds, r.min_requests))
     }
 
-    fn question(&self, index: usize, strata: usize) -> Question {
+    pub(super) fn question(&self, index: usize, strata: usize) -> Question {
         let batch = self.batch(index);
         let (bake_seconds, min_requests) = self.rung(index);
         Question {
@@ -434,7 +442,14 @@ impl<'a> Walk<'a> {
         (verdict.outcome, verdict.reason) = (Outcome::Fail, reason.clone());
         let number = batch.number;
         self.note("BatchFailed", format!("batch {number} failed: {reason}"), true);
-        if self.level().rolls_back() {
+        let verdict = self.batch(index).verdict.as_ref();
+        let others =
+            verdict.and_then(|v| judge::blame::another(&v.blame, self.change.name())).map(|b| b.change.clone());
+        if let Some(other) = others {
+            let hint = "roll that one back and retry, or roll this one back";
+            let message = format!("batch {number} failed: {reason}; change/{other} is the likelier cause: {hint}");
+            self.block(BlockReason::BatchFailed, message);
+        } else if self.level().rolls_back() {
             self.roll_back(format!("batch {number} failed: {reason}"));
         } else {
             let hint = "roll back, retry, skip or abort";

@@ -11,6 +11,7 @@
 
 mod act;
 mod batch;
+mod blame;
 mod by_hand;
 mod defend;
 mod forecast;

@@ -148,7 +148,7 @@ fn comparisons<'a>(
         let (newer, older) = (names(&new), names(&earlier));
         return vec![
             group(&format!("{words} changed earlier"), earlier, newer, Beside::Later),
-            group(&words, new, older, Beside::Earlier),
+            group(&format!("{words} beside earlier ones"), new, older, Beside::Earlier),
         ];
     }
     let past = group(&words, new.clone(), Vec::new(), Beside::Past);

@@ -96,6 +96,10 @@ impl Span {
         self.from <= time && time < self.to
     }
 
+    fn together(self, other: Span) -> Span {
+        Span { from: self.from.min(other.from), to: self.to.max(other.to) }
+    }
+
     fn after(self, start: Timestamp) -> Span {
         Span { from: self.from.max(start), ..self }
     }
@@ -124,6 +128,30 @@ pub struct Reading<'a> {
 pub fn gather(reading: Reading, groups: &[Group], (from, to): (Timestamp, Timestamp)) -> Vec<Sample> {
     let span = Span { from, to };
     groups.iter().flat_map(|group| Reader::new(reading, group, span).samples()).collect()
+}
+
+/// What the changed instances of the groups in `stratum` and those beside them showed of a metric in the minutes before they
+/// changed, as far as it is still known.
+pub fn shortly_before(reading: Reading, groups: &[Group], metric: &str, stratum: &str) -> [Seen; 2] {
+    let Some(metric) = Metric::ALL.into_iter().find(|m| m.name() == metric) else { return [Seen::default(); 2] };
+    let mut sides = [Seen::default(); 2];
+    for group in groups.iter().filter(|g| g.stratum == stratum && g.beside == Beside::Unchanged) {
+        let spans = group.treated.iter().map(before);
+        for (treated, span) in group.treated.iter().zip(spans) {
+            let reader = Reader::new(reading, group, span);
+            reader
+                .side(&treated.name, span, false, None)
+                .of(metric)
+                .into_iter()
+                .for_each(|s| sides[0] = sides[0].and(s));
+        }
+        let Some(span) = group.treated.iter().map(before).reduce(Span::together) else { continue };
+        let reader = Reader::new(reading, group, span);
+        let names = group.control.iter().take(MAX_CONTROLS);
+        let seen = names.flat_map(|name| reader.side(name, span, false, None).of(metric));
+        seen.for_each(|s| sides[1] = sides[1].and(s));
+    }
+    sides
 }
 
 fn later(time: Timestamp, seconds: i64) -> Timestamp {
@@ -187,14 +215,12 @@ impl<'a> Reader<'a> {
         let least = self.beside.least_tolerance().max(metric.least_tolerance());
         let longest = treated.iter().map(|(_, side)| side).max_by_key(|side| side.seconds);
         let seconds = longest.map_or(0, |side| side.seconds);
-        let sum =
-            |sum: Seen, seen: Seen| Seen { requests: sum.requests + seen.requests, events: sum.events + seen.events };
         Sample {
             metric,
             stratum: self.group.stratum.clone(),
             treated: treated.iter().map(|(name, side)| (name.clone(), side.of(metric))).collect(),
             control: control.of(metric),
-            baseline: baseline.of(metric).into_iter().fold(Seen::default(), sum),
+            baseline: baseline.of(metric).into_iter().fold(Seen::default(), Seen::and),
             latency: if metric == Metric::Slow { self.latency.clone() } else { Vec::new() },
             seconds,
             window_seconds: longest.map_or(1, |side| seconds / side.windows.max(1)).max(1),

@@ -7,11 +7,11 @@
 //! own. Each comparison is a sequential test ([`evalue`]) that may be looked at every second; the bound on false alarms
 //! is split over all comparisons of a batch and over the batches of a change.
 //!
-//! Three rules keep clumps of errors and single hosts from deciding alone. What one instance adds in one window is cut to
-//! what control instances show too (at least [`CLUMP`]); harm must show in at least [`HARMED_WINDOWS`] windows; and it
-//! must be the version's rather than one host's ([`spread`]): on more than one treated instance where a stratum has
-//! more than one, or again after a while where it has one. These only ever withhold a failure, so the bound on false alarms
-//! stands. One guard needs no test: changed instances of which (nearly) every request fails, while those beside them
+//! Errors come in clumps, so they are counted in two ways ([`tally`]): in full, and with clumps trimmed. What speaks for harm
+//! is kept from batch to batch ([`carry`]), so that rare errors add up; strata are judged alone, all of an app together, and all
+//! together. Two rules keep single hosts from deciding alone: harm must show in at least [`HARMED_WINDOWS`] windows, and it
+//! must be the version's rather than one host's ([`spread`]): on more than half of the treated instances, and again after a
+//! while where these are few. These only ever withhold a failure, so the bound on false alarms stands. One guard needs no test: changed instances of which (nearly) every request fails, while those beside them
 //! do not.
 //!
 //! A batch does not pass because evidence of harm falls short of proof: while a comparison is suspicious (or proof would
@@ -29,22 +29,27 @@
 //!
 //! Everything the judge knows is in the [`Verdict`], which is stored: after a restart it goes on from there.
 
-pub mod beta;
+pub mod blame;
+mod carry;
 mod controls;
 pub mod evalue;
 mod gather;
 mod slow;
 mod spread;
+mod tally;
 mod words;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use weir_model::change::{Evidence, Outcome, Point, Verdict};
+use weir_model::change::{Earlier, Evidence, Outcome, Point, Verdict};
 
+pub use carry::carried;
 pub use controls::Roster;
-pub use gather::{Beside, Group, Reading, Treated, gather};
+pub use gather::{Beside, Group, Reading, Treated, gather, shortly_before};
 
-use evalue::Counts;
+use carry::of_this_batch;
+use tally::Cut;
 
 /// Events of one instance in one window that always count.
 pub const CLUMP: u64 = 10;
@@ -54,7 +59,7 @@ pub const HARMED_WINDOWS: u32 = 3;
 /// chance wears off and harm does not. The bound is loose, since comparisons tell much the same.
 pub const HELD_BY_CHANCE: f64 = 0.5;
 /// Chance, at most, that a harmless comparison is put to a second test.
-pub const ASKED_AGAIN_BY_CHANCE: f64 = 0.1;
+pub const ASKED_AGAIN_BY_CHANCE: f64 = 0.3;
 /// A comparison without events for so long (or the bake, if that is longer) is suspicious no more, in seconds.
 pub const QUIET_SECONDS: u64 = 10;
 /// Tolerated relative increase, at least, where an instance is compared with the past.
@@ -66,6 +71,8 @@ pub const SLOW_TOLERANCE: f64 = 0.5;
 pub const ALL_FAILED_REQUESTS: u64 = 20;
 /// Share of failed requests that counts as all of them.
 pub const ALL_FAILED_SHARE: f64 = 0.98;
+/// So few changed instances may all have had a burst of their hosts': harm on them must come again.
+pub const FEW_INSTANCES: u32 = 3;
 /// Share of events that holds a batch where nothing at all is known to compare with.
 pub const UNKNOWN_SHARE: f64 = 0.02;
 /// Points kept of how a comparison's evidence has grown.
@@ -107,6 +114,18 @@ impl Metric {
         }
     }
 
+    /// Its share of alpha: most of it where harm is most often seen.
+    pub fn share(self) -> f64 {
+        match self {
+            Metric::Errors | Metric::CallerErrors => 0.35,
+            Metric::CallErrors | Metric::Slow | Metric::Faults => 0.1,
+        }
+    }
+
+    fn share_of(name: &str) -> f64 {
+        Metric::ALL.into_iter().find(|metric| metric.name() == name).map_or(0.1, Metric::share)
+    }
+
     /// Relative increase that is tolerated whatever the change says.
     pub fn least_tolerance(self) -> f64 {
         if self == Metric::Slow { SLOW_TOLERANCE } else { 0.0 }
@@ -120,6 +139,14 @@ pub struct Seen {
     pub requests: u64,
     /// Events among them.
     pub events: u64,
+}
+
+impl Seen {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Seen) -> Seen {
+        Seen { requests: self.requests + other.requests, events: self.events + other.events }
+    }
 }
 
 /// What one comparison showed since the last look.
@@ -184,11 +211,12 @@ pub fn observe(verdict: &mut Verdict, samples: &[Sample]) {
         add(&mut verdict.evidence[index], sample);
     }
     let of = |metric: Metric| verdict.evidence.iter().filter(move |e| e.metric == metric.name());
-    let requests = |metric| of(metric).map(|e| e.treated_requests).sum::<u64>();
+    let requests = |metric| of(metric).map(|e| of_this_batch(e).treated_requests).sum::<u64>();
+    let events = |metric| of(metric).map(|e| of_this_batch(e).treated_events).sum::<u64>();
     // An edge has callers outside the mesh only: its traffic shows in its calls.
     let seen = [Metric::Errors, Metric::CallErrors, Metric::CallerErrors];
     let busiest = seen.into_iter().max_by_key(|m| (requests(*m), *m == Metric::Errors)).unwrap_or(Metric::Errors);
-    (verdict.requests, verdict.errors) = (requests(busiest), of(busiest).map(|e| e.treated_events).sum());
+    (verdict.requests, verdict.errors) = (requests(busiest), events(busiest));
 }
 
 /// For how many seconds changed instances reported: as many as the one that reported most.
@@ -206,40 +234,26 @@ fn evidence_of(verdict: &mut Verdict, sample: &Sample) -> usize {
 }
 
 fn add(evidence: &mut Evidence, sample: &Sample) {
-    let peak = sample.control.iter().map(|seen| seen.events).max().unwrap_or(0);
-    evidence.control_peak = evidence.control_peak.max(peak);
-    let cut = evidence.control_peak.max(CLUMP * sample.window_seconds);
-    let windows = || sample.treated.iter().flat_map(|(_, windows)| windows);
-    let treated_requests: u64 = windows().map(|w| w.requests).sum();
-    let control_requests: u64 = sample.control.iter().map(|w| w.requests).sum();
-    let now = Counts {
-        treated: windows().map(|w| w.events.min(cut)).sum(),
-        control: sample.control.iter().map(|w| w.events).sum(),
-    };
+    let cut = Cut::new(evidence, sample);
+    let (treated, control) = (cut.treated(sample), cut.control(sample));
     evidence.treated_instances = evidence.treated_instances.max(sample.treated.len() as u32);
     evidence.compared_with.clone_from(&sample.compared_with);
     evidence.paired.clone_from(&sample.paired);
     evidence.tolerance = sample.tolerance;
     learn_what_is_slow(evidence, &sample.latency);
-    spread::note_scatter(evidence, &sample.control);
+    tally::note_scatter(evidence, &sample.control, cut);
     note_time(evidence, sample);
-    evidence.treated_requests += treated_requests;
-    evidence.treated_events += windows().map(|w| w.events).sum::<u64>();
-    evidence.control_requests += control_requests;
-    evidence.control_events += now.control;
+    evidence.treated_requests += treated.full.requests;
+    evidence.treated_events += sample.treated.iter().flat_map(|(_, windows)| windows).map(|w| w.events).sum::<u64>();
+    evidence.control_requests += control.full.requests;
+    evidence.control_events += control.full.events;
     evidence.baseline_requests += sample.baseline.requests;
     evidence.baseline_events += sample.baseline.events;
-    let Some(theta0) = evalue::tolerated_share(treated_requests, control_requests, sample.tolerance) else {
-        return add_uncompared(evidence, sample, Seen { requests: treated_requests, events: now.treated });
-    };
-    let before = Counts { treated: evidence.treated_counted, control: evidence.control_counted };
-    let factor = evalue::ln_factor(theta0, before, now);
-    // Evidence is stored as JSON, which knows finite numbers only.
-    evidence.log_e += if factor.is_finite() { factor } else { 0.0 };
-    evidence.treated_counted += now.treated;
-    evidence.control_counted += now.control;
-    spread::count_again(evidence, theta0, now);
-    spread::note(evidence, sample);
+    spread::note(evidence, sample, cut);
+    if control.full.requests == 0 {
+        return add_uncompared(evidence, sample, treated.full);
+    }
+    tally::add(evidence, treated, control, cut, sample);
     note_course(evidence);
 }
 
@@ -274,15 +288,13 @@ fn add_uncompared(evidence: &mut Evidence, sample: &Sample, treated: Seen) {
     evidence.uncompared_requests += treated.requests;
     evidence.uncompared_events += treated.events;
     evidence.uncompared_looks = evidence.uncompared_looks.saturating_add(1);
-    spread::note(evidence, sample);
     let (known, tolerance) = (reference(evidence), sample.tolerance.max(REPLAY_TOLERANCE));
-    let share = evalue::tolerated_share(evidence.uncompared_requests, known.requests, tolerance);
-    let counts = Counts { treated: evidence.uncompared_events, control: known.events };
-    let log_e = share.map_or(0.0, |theta0| evalue::ln_factor(theta0, Counts::default(), counts));
+    let uncompared = Seen { requests: evidence.uncompared_requests, events: evidence.uncompared_events };
     // The threshold is that of the other share.
     let share_spent = ((1.0 - BASELINE_SHARE) / BASELINE_SHARE).ln();
     let spent = share_spent + LOOKS_SPEND.ln() + 2.0 * f64::from(evidence.uncompared_looks).ln();
-    evidence.uncompared_log_e = if log_e.is_finite() { log_e - spent } else { 0.0 };
+    let log_e = if known.requests > 0 { evalue::ln_e_of(uncompared, known, tolerance) - spent } else { 0.0 };
+    evidence.uncompared_log_e = log_e / tally::clumpiness(evidence);
     spread::count_again_uncompared(evidence, treated, known, tolerance);
 }
 
@@ -294,9 +306,9 @@ fn reference(evidence: &Evidence) -> Seen {
     if baseline.requests > control.requests { baseline } else { control }
 }
 
-/// How much speaks for harm, beside a control or against the baseline; less where events come in clumps.
+/// How much speaks for harm, beside a control or against the baseline.
 fn strength(evidence: &Evidence) -> f64 {
-    evidence.log_e.max(evidence.uncompared_log_e) / spread::clumpiness(evidence)
+    evidence.log_e.max(evidence.uncompared_log_e)
 }
 
 fn note_time(evidence: &mut Evidence, sample: &Sample) {
@@ -312,35 +324,53 @@ fn share_of_alpha(alpha: f64, number: u32) -> f64 {
     alpha * 6.0 / (std::f64::consts::PI * number).powi(2)
 }
 
-/// What a comparison's `log_e` must reach: the batch's share of alpha, split over its comparisons (every metric in every
-/// stratum, and every metric over all strata, each beside a control and against the baseline).
-pub fn threshold(alpha: f64, batch: u32, strata: usize) -> f64 {
-    (comparisons_made(strata) / share_of_alpha(alpha, batch)).ln()
+/// What a comparison's `log_e` must reach: the batch's share of alpha, of which the metric has its `share`, split over its
+/// comparisons (every stratum, those of an app and all of them together, each beside a control and against the baseline).
+pub fn threshold(alpha: f64, batch: u32, strata: usize, share: f64) -> f64 {
+    (comparisons_made(strata, share) / share_of_alpha(alpha, batch)).ln()
 }
 
 /// What a comparison's `log_e` must stay below for the batch to pass; never above the threshold.
-pub fn held_from(alpha: f64, batch: u32, strata: usize) -> f64 {
-    (comparisons_made(strata) / HELD_BY_CHANCE).ln().min(threshold(alpha, batch, strata))
+pub fn held_from(alpha: f64, batch: u32, strata: usize, share: f64) -> f64 {
+    (comparisons_made(strata, share) / HELD_BY_CHANCE).ln().min(threshold(alpha, batch, strata, share))
 }
 
 /// From this `log_e` on it is asked whether harm is the version's or one host's; never above the threshold.
-pub fn suspicion(alpha: f64, batch: u32, strata: usize) -> f64 {
-    (comparisons_made(strata) / ASKED_AGAIN_BY_CHANCE).ln().min(threshold(alpha, batch, strata))
+pub fn suspicion(alpha: f64, batch: u32, strata: usize, share: f64) -> f64 {
+    (comparisons_made(strata, share) / ASKED_AGAIN_BY_CHANCE).ln().min(threshold(alpha, batch, strata, share))
 }
 
-fn comparisons_made(strata: usize) -> f64 {
-    let pooled = usize::from(strata > 1);
-    ((strata.max(1) + pooled) * Metric::ALL.len()) as f64 / (1.0 - BASELINE_SHARE)
+fn comparisons_made(strata: usize, share: f64) -> f64 {
+    let strata = strata.max(1);
+    let pooled = usize::from(strata > 1) + strata / 2;
+    (strata + pooled) as f64 / share / (1.0 - BASELINE_SHARE)
 }
 
 /// Answers: sets the verdict's outcome and reason from its evidence.
 pub fn decide(verdict: &mut Verdict, question: &Question) {
     let seen: BTreeSet<&str> = verdict.evidence.iter().map(|e| e.stratum.as_str()).collect();
     let question = &Question { strata: question.strata.max(seen.len()), ..question.clone() };
-    verdict.threshold = threshold(question.alpha, question.batch, question.strata);
+    let begun = verdict.evidence.iter_mut().filter(|e| e.since == 0);
+    begun.for_each(|e| e.since = question.batch);
+    verdict.threshold = threshold(question.alpha, question.batch, question.strata, Metric::Errors.share());
     verdict.excluded = verdict.evidence.iter().filter(|e| !compared(e)).map(words::excluded).collect();
     (verdict.outcome, verdict.reason) = answer(verdict, question);
-    spread::follow_up(verdict, question, suspicion(question.alpha, question.batch, question.strata));
+    spread::follow_up(verdict, question);
+}
+
+impl Question {
+    /// What proves harm.
+    fn threshold(&self, of: &Evidence) -> f64 {
+        threshold(self.alpha, of.since, self.strata, Metric::share_of(&of.metric))
+    }
+
+    fn suspicion(&self, of: &Evidence) -> f64 {
+        suspicion(self.alpha, of.since, self.strata, Metric::share_of(&of.metric))
+    }
+
+    fn held_from(&self, of: &Evidence) -> f64 {
+        held_from(self.alpha, of.since, self.strata, Metric::share_of(&of.metric))
+    }
 }
 
 fn compared(evidence: &Evidence) -> bool {
@@ -348,13 +378,13 @@ fn compared(evidence: &Evidence) -> bool {
 }
 
 fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
-    let all = comparisons(verdict);
+    let all = comparisons(verdict, question);
     if let Some(broken) = all.iter().find(|e| all_failed(e)) {
         return (Outcome::Fail, words::broken(broken));
     }
-    let harmful = |e: &&Evidence| strength(e) >= verdict.threshold && of_the_version(e);
+    let harmful = |e: &&Cow<Evidence>| strength(e) >= question.threshold(e) && of_the_version(e);
     if let Some(harm) = all.iter().filter(harmful).max_by(|a, b| strength(a).total_cmp(&strength(b))) {
-        return (Outcome::Fail, words::harm(harm, verdict.threshold));
+        return (Outcome::Fail, words::harm(harm, question.threshold(harm)));
     }
     let baked = verdict.watched_seconds;
     if !question.baking {
@@ -365,67 +395,111 @@ fn answer(verdict: &Verdict, question: &Question) -> (Outcome, String) {
         (Outcome::Inconclusive, words::baking(verdict, baked, question.bake_seconds))
     } else if verdict.requests < question.min_requests {
         (Outcome::Inconclusive, words::too_little(verdict, question.min_requests))
-    } else if let Some(doubt) = doubt(&all, question) {
+    } else if let Some(doubt) = doubt(verdict, &all, question) {
         (Outcome::Inconclusive, words::doubt(doubt))
     } else {
         (Outcome::Pass, words::pass(verdict, baked))
     }
 }
 
+/// What proves harm, if anything does.
+pub fn proof<'v>(verdict: &'v Verdict, question: &Question) -> Option<Cow<'v, Evidence>> {
+    let harmful = |e: &Cow<Evidence>| all_failed(e) || strength(e) >= question.threshold(e) && of_the_version(e);
+    let all = comparisons(verdict, question).into_iter().filter(harmful);
+    all.max_by(|a, b| strength(a).total_cmp(&strength(b)))
+}
+
+/// What a comparison has counted, on changed instances and on those beside them.
+pub fn sides(evidence: &Evidence) -> [Seen; 2] {
+    let treated = Seen { requests: evidence.treated_requests, events: evidence.treated_events };
+    [treated, reference(evidence)]
+}
+
 /// The strongest reason not to let the batch pass yet.
-fn doubt<'e>(all: &'e [Evidence], question: &Question) -> Option<&'e Evidence> {
-    let held = held_from(question.alpha, question.batch, question.strata);
+fn doubt<'e>(verdict: &Verdict, all: &'e [Cow<Evidence>], question: &Question) -> Option<&'e Evidence> {
     let too_many = |e: &Evidence| e.treated_events as f64 > e.treated_requests as f64 * UNKNOWN_SHARE;
-    let suspicious = |e: &Evidence| strength(e) >= held || (!compared(e) && too_many(e));
+    let unknown = |e: &Evidence| !compared(e) && too_many(e) && !pair_of(e, verdict).is_some_and(compared);
+    let suspicious = |e: &Evidence| strength(e) >= question.held_from(e) || unknown(e);
     let quiet = question.bake_seconds.max(QUIET_SECONDS);
-    let doubtful = all.iter().filter(|e| suspicious(e) && e.quiet_seconds < quiet);
+    let doubtful = all.iter().map(|e| &**e).filter(|e| of_this_batch(e).treated_requests > 0);
+    let doubtful = doubtful.filter(|e| suspicious(e) && e.quiet_seconds < quiet);
     doubtful.max_by(|a, b| strength(a).total_cmp(&strength(b)))
 }
 
-/// Each stratum's evidence, and where there are several strata, that of all of them together: independent E-values
-/// multiply to an E-value. Of a pair, the weaker one.
-fn comparisons(verdict: &Verdict) -> Vec<Evidence> {
+fn pair_of<'v>(evidence: &Evidence, verdict: &'v Verdict) -> Option<&'v Evidence> {
+    let paired = evidence.paired.as_ref()?;
+    verdict.evidence.iter().find(|e| e.metric == evidence.metric && e.stratum == *paired)
+}
+
+/// Each stratum's evidence, and where there are several, that of an app's together and that of all together: independent
+/// E-values multiply to an E-value. Of a pair, the weaker one.
+fn comparisons<'v>(verdict: &'v Verdict, question: &Question) -> Vec<Cow<'v, Evidence>> {
     let alone: Vec<&Evidence> = verdict.evidence.iter().filter(|e| !is_outdone(verdict, e)).collect();
-    let mut all: Vec<Evidence> = alone.iter().map(|e| (*e).clone()).collect();
+    let mut all: Vec<Cow<Evidence>> = alone.iter().map(|e| Cow::Borrowed(*e)).collect();
     for metric in Metric::ALL {
-        let of_metric: Vec<&Evidence> = alone.iter().copied().filter(|e| e.metric == metric.name()).collect();
-        if of_metric.len() > 1 && spread::over_strata(&of_metric) {
-            all.push(pooled(metric, &of_metric));
-        }
+        let mut of_metric: Vec<&Evidence> = alone.iter().copied().filter(|e| e.metric == metric.name()).collect();
+        of_metric.sort_by_key(|e| &e.stratum);
+        let apps: Vec<&[&Evidence]> = of_metric.chunk_by(|a, b| app_of(a) == app_of(b)).collect();
+        let several = apps.len() > 1;
+        let of_apps = apps.iter().filter(|_| several).map(|parts| (app_of(parts[0]), *parts));
+        let together = std::iter::once(("all", of_metric.as_slice())).chain(of_apps);
+        let together = together.filter(|(_, parts)| parts.len() > 1 && spread::over_strata(parts, question));
+        all.extend(together.map(|(name, parts)| Cow::Owned(pooled(metric, name, parts, question))));
     }
     all
 }
 
-/// The other of its pair shows less.
-fn is_outdone(verdict: &Verdict, evidence: &Evidence) -> bool {
-    let Some(paired) = &evidence.paired else { return false };
-    let other = verdict.evidence.iter().find(|e| e.metric == evidence.metric && e.stratum == *paired);
-    other.is_some_and(|other| (strength(other), &other.stratum) < (strength(evidence), &evidence.stratum))
+/// The app in a stratum's words.
+fn app_of(evidence: &Evidence) -> &str {
+    evidence.stratum.split(" unit=").next().unwrap_or_default()
 }
 
-fn pooled(metric: Metric, parts: &[&Evidence]) -> Evidence {
+/// The other of its pair shows less.
+fn is_outdone(verdict: &Verdict, evidence: &Evidence) -> bool {
+    pair_of(evidence, verdict)
+        .is_some_and(|other| (strength(other), &other.stratum) < (strength(evidence), &evidence.stratum))
+}
+
+fn pooled(metric: Metric, name: &str, parts: &[&Evidence], question: &Question) -> Evidence {
+    let fresh = parts.iter().filter(|e| of_this_batch(e).treated_requests > 0);
     let sum = |of: fn(&Evidence) -> u64| parts.iter().map(|e| of(e)).sum();
     Evidence {
         metric: metric.name().to_owned(),
-        stratum: format!("all {} strata", parts.len()),
+        stratum: if name == "all" {
+            format!("all {} strata", parts.len())
+        } else {
+            format!("{name}, {} strata", parts.len())
+        },
+        since: question.batch,
+        earlier: Earlier {
+            treated_requests: sum(|e| e.earlier.treated_requests),
+            treated_events: sum(|e| e.earlier.treated_events),
+            ..Earlier::default()
+        },
         treated_requests: sum(|e| e.treated_requests),
         treated_events: sum(|e| e.treated_events),
         control_requests: sum(|e| e.control_requests),
         control_events: sum(|e| e.control_events),
-        log_e: parts.iter().map(|e| e.log_e / spread::clumpiness(e)).sum(),
+        log_e: parts.iter().map(|e| believed(e, e.log_e, question)).sum(),
         uncompared_requests: sum(|e| e.uncompared_requests),
         uncompared_events: sum(|e| e.uncompared_events),
-        uncompared_log_e: parts.iter().map(|e| e.uncompared_log_e / spread::clumpiness(e)).sum(),
+        uncompared_log_e: parts.iter().map(|e| believed(e, e.uncompared_log_e, question)).sum(),
         baseline_requests: sum(|e| e.baseline_requests),
         baseline_events: sum(|e| e.baseline_events),
         treated_instances: parts.iter().map(|e| e.treated_instances).sum(),
         treated_counted: sum(|e| e.treated_counted),
         control_counted: sum(|e| e.control_counted),
-        quiet_seconds: parts.iter().map(|e| e.quiet_seconds).min().unwrap_or(0),
+        quiet_seconds: fresh.map(|e| e.quiet_seconds).min().unwrap_or(0),
         tolerance: parts.iter().map(|e| e.tolerance).fold(0.0, f64::max),
         harmed: parts.iter().flat_map(|e| e.harmed.clone()).collect(),
         ..Evidence::default()
     }
+}
+
+/// What a part of a pool says: a stratum that is suspicious by itself counts for no more until it is confirmed, lest a few
+/// bursts of hosts add up.
+fn believed(evidence: &Evidence, log_e: f64, question: &Question) -> f64 {
+    if spread::confirmed(evidence) { log_e } else { log_e.min(question.suspicion(evidence)) }
 }
 
 /// Harm is the version's, not one host's or one moment's.
@@ -438,7 +512,8 @@ fn of_the_version(evidence: &Evidence) -> bool {
     if evidence.treated_instances == 1 || replayed(evidence) {
         return windows >= HARMED_WINDOWS && spread::confirmed(evidence);
     }
-    windows >= HARMED_WINDOWS && spread::spread(evidence, reference(evidence), evidence.tolerance)
+    let few = evidence.treated_instances <= FEW_INSTANCES;
+    windows >= HARMED_WINDOWS && spread::spread(evidence) && (!few || spread::confirmed(evidence))
 }
 
 /// It rests on the instances' own past only, so an outage of the app's looks like harm while it lasts.
@@ -450,10 +525,11 @@ fn replayed(evidence: &Evidence) -> bool {
 fn all_failed(evidence: &Evidence) -> bool {
     let known = reference(evidence);
     let windows: u32 = evidence.harmed.values().map(|h| h.windows).sum();
+    let Earlier { treated_requests: requests, treated_events: events, .. } = of_this_batch(evidence);
     evidence.metric == Metric::Errors.name()
-        && evidence.treated_requests >= ALL_FAILED_REQUESTS
+        && requests >= ALL_FAILED_REQUESTS
         && windows >= HARMED_WINDOWS
-        && evidence.treated_events as f64 >= evidence.treated_requests as f64 * ALL_FAILED_SHARE
+        && events as f64 >= requests as f64 * ALL_FAILED_SHARE
         && known.events * 2 <= known.requests
 }
 
@@ -465,6 +541,7 @@ pub fn open_verdict() -> Verdict {
         evidence: Vec::new(),
         excluded: Vec::new(),
         set_aside: Vec::new(),
+        blame: Vec::new(),
         requests: 0,
         errors: 0,
         judged_until: None,

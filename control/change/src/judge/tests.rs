@@ -251,8 +251,69 @@ fn suspicion_is_not_a_pass() {
 fn a_replayed_past_is_tolerant_and_the_budget_of_alpha_is_kept() {
     let shares: f64 = (1..10_000).map(|number| share_of_alpha(0.001, number)).sum();
     assert!(shares < 0.001 && shares > 0.000_999);
-    assert!(threshold(0.001, 1, 1) < threshold(0.001, 2, 1));
-    assert!(threshold(0.001, 1, 1) < threshold(0.001, 1, 3));
+    assert!(threshold(0.001, 1, 1, 0.2) < threshold(0.001, 2, 1, 0.2));
+    assert!(threshold(0.001, 1, 1, 0.2) < threshold(0.001, 1, 3, 0.2));
+    assert!((Metric::ALL.into_iter().map(Metric::share).sum::<f64>() - 1.0).abs() < 1e-12);
+}
+
+/// Half as many errors again are too little for one batch, and add up over several.
+#[test]
+fn evidence_is_kept_from_batch_to_batch() {
+    let mut world = World { random: fastrand::Rng::with_seed(5), treated: 4, control: 8, rate: 30 };
+    let mut verdict = open_verdict();
+    let mut batches = 0;
+    while verdict.outcome != Outcome::Fail && batches < 8 {
+        batches += 1;
+        verdict = carried(Some(&verdict));
+        assert_eq!((verdict.requests, verdict.errors), (0, 0));
+        for _ in 0..100 {
+            observe(&mut verdict, &[world.second(0.015, 0.01)]);
+            decide(&mut verdict, &Question { batch: batches, ..question() });
+        }
+        assert!(verdict.requests <= 12_000, "those of this batch only: {}", verdict.requests);
+    }
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    assert!((2..8).contains(&batches), "{batches}");
+    assert_eq!(verdict.evidence[0].since, 1);
+}
+
+/// What speaks against harm is forgotten with its batch, so that harm that shows late is found as soon as early one.
+#[test]
+fn what_was_well_before_does_not_weigh_against_harm() {
+    let mut well = open_verdict();
+    let second = |events| sample(&[("new", vec![seen(50, events)])], vec![seen(50, 2)]);
+    (0..100).for_each(|_| observe(&mut well, &[second(2)]));
+    decide(&mut well, &question());
+    assert!(well.evidence[0].log_e < 0.0);
+    assert_eq!(carried(Some(&well)), open_verdict());
+}
+
+/// An outage of the app's own says nothing of small harm, and takes nothing from what was known.
+#[test]
+fn an_outage_on_both_sides_is_left_out() {
+    let mut world = World { random: fastrand::Rng::with_seed(2), treated: 2, control: 8, rate: 30 };
+    let mut verdict = open_verdict();
+    let mut watch = |verdict: &mut Verdict, seconds, treated, control| {
+        (0..seconds).for_each(|_| observe(verdict, &[world.second(treated, control)]));
+        verdict.evidence[0].log_e
+    };
+    let before = watch(&mut verdict, 120, 0.04, 0.02);
+    let after = watch(&mut verdict, 120, 0.4, 0.4);
+    assert!(before > 0.0 && (after - before).abs() < 0.5, "{before} {after}");
+    assert!(verdict.evidence[0].trimmed.left_out_seconds >= 115);
+}
+
+/// One clump of errors among rare ones counts for little, on whichever side.
+#[test]
+fn a_clump_counts_for_little() {
+    let second = |events, other| sample(&[("new", vec![seen(60, events)])], vec![seen(60, other), seen(60, 0)]);
+    let mut verdict = open_verdict();
+    for n in 0..200 {
+        observe(&mut verdict, &[second(if n == 150 { 9 } else { u64::from(n % 20 == 0) }, u64::from(n % 10 == 0))]);
+    }
+    let evidence = &verdict.evidence[0];
+    assert_eq!((evidence.treated_events, evidence.control_events), (19, 20));
+    assert!(evidence.treated_counted <= 12 && evidence.log_e < 1.0, "{evidence:?}");
 }
 
 /// A seeded world: so many treated and control instances, each with `rate` requests a second.
