@@ -16,7 +16,7 @@
 use weir_model::change::{Again, Evidence, Harmed, Outcome, Verdict};
 
 use super::tally::{Cut, clumpiness, clumpiness_trimmed, go_on_from};
-use super::{QUIET_SECONDS, Question, Sample, Seen, believed, evalue, reference, replayed, strength, words};
+use super::{Question, Sample, Seen, believed, evalue, reference, replayed, strength, words};
 
 /// Changed instances named in a comparison's evidence: those with most events.
 pub const HARMED_NAMED: usize = 32;
@@ -33,8 +33,6 @@ const LOST: f64 = -std::f64::consts::LN_10;
 /// What a comparison without its worst instances must reach: `ln 10`.
 pub const SPREAD: f64 = std::f64::consts::LN_10;
 
-/// Events on both sides from which a second test that speaks against harm has had its chance to find it.
-pub const ENOUGH_EVENTS: u64 = 50;
 /// Bursts of a batch that are listed; what is cut off has been counted all the same.
 const SET_ASIDE_LISTED: usize = 20;
 /// With so few events on changed instances there is nothing left to suspect.
@@ -118,7 +116,7 @@ pub(super) fn follow_up(verdict: &mut Verdict, question: &Question) {
     if verdict.outcome == Outcome::Fail {
         return;
     }
-    let watched = question.bake_seconds.max(QUIET_SECONDS);
+    let watched = question.bake_seconds.max(LASTING_SECONDS);
     for evidence in &mut verdict.evidence {
         match &evidence.again {
             None if strength(evidence) >= question.suspicion(evidence) => {
@@ -147,9 +145,8 @@ fn lasting_seconds(evidence: &Evidence, bake_seconds: u64) -> u64 {
 
 fn refuted(evidence: &Evidence, again: &Again) -> bool {
     let treated = again.treated_counted + again.uncompared_events;
-    let enough = treated + again.control_counted >= ENOUGH_EVENTS;
     let log_e = again.log_e.max(again.uncompared_log_e);
-    treated == 0 || log_e < REFUTED && (enough || treated <= FEW_EVENTS || lost_bet(evidence, again))
+    treated == 0 || log_e < REFUTED && (treated <= FEW_EVENTS || lost_bet(evidence, again))
 }
 
 /// The bet that has won most on the suspicion has lost since: had the harm gone on, there would be more of it.

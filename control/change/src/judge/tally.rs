@@ -30,7 +30,7 @@ pub const UNUSUAL_TIMES: f64 = 2.5;
 pub const UNUSUAL_EVENTS: f64 = 10.0;
 /// Events counted in full are taken to come so many at a time at least: a clump that the other side has not shown yet is no
 /// harm.
-pub const CLUMPY_AT_LEAST: f64 = 2.0;
+pub const CLUMPY_AT_LEAST: f64 = 1.5;
 /// Share of the stake on the reading in full.
 const IN_FULL: f64 = 0.25;
 /// Events' worth of belief that each comes alone.
