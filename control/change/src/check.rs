@@ -289,10 +289,9 @@ pub struct Wave<'a> {
 /// Checks a wave against the budgets.
 pub fn check_wave(wave: &Wave, budget: &Budget) -> Vec<Finding> {
     let mut sums = Sums::default();
-    let present = || wave.members.iter().filter(|m| m.state != State::Leaving);
-    present().for_each(|m| sums.count(wave, m));
+    wave.members.iter().for_each(|m| sums.count(wave, m));
     let mut findings = Vec::new();
-    for member in present().filter(|m| wave.begins(m)) {
+    for member in wave.members.iter().filter(|m| wave.begins(m)) {
         findings.extend(sums.too_many_out(member, budget));
         findings.extend(sums.two_zones(member));
         findings.extend(sums.too_much_weight(member, budget));
@@ -343,6 +342,9 @@ impl<'a> Sums<'a> {
         let place = self.places.entry((&member.app, &member.unit)).or_default();
         place.all += 1;
         place.out += usize::from(member.state != State::Serving || in_flight || admitted);
+        if member.state == State::Leaving {
+            return;
+        }
         let moves = begins || in_flight;
         if moves {
             let zones = self.draining.entry(&member.app).or_default();

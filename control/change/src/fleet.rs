@@ -230,6 +230,12 @@ impl Fleet {
         self.instances.insert(member.name.clone(), Facts { member, program, config, calls, labels, ours });
     }
 
+    /// Changes that have not ended. Whether one has begun its records know, which may be a step ahead of its status.
+    pub fn under_way(&self) -> Vec<String> {
+        let under_way = self.changes.iter().filter(|(_, change)| !change.ended);
+        under_way.map(|(name, _)| name.clone()).collect()
+    }
+
     /// The world as `change` sees it.
     pub fn world(&self, change: &Change) -> World {
         let concern = self.configuration.concern(&change.spec.action);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weir_model::change::Level;
 use weir_model::freeze::Place;
-use weir_model::instance::InstancePhase;
+use weir_model::instance::{InstancePhase, ManagedBy};
 use weir_model::slo::Alert;
 use weir_model::{ChangeSpec, CheckSpec, FreezeSpec, Instance, Key};
 
@@ -226,9 +226,19 @@ pub(crate) fn state(instance: &Instance) -> State {
         _ if instance.spec.retire => State::Leaving,
         InstancePhase::Terminating => State::Leaving,
         InstancePhase::Failed => State::Failed,
+        // Somebody let it go, and its controller has not seen it yet.
+        InstancePhase::Serving if is_due(instance) => State::Moving,
         InstancePhase::Serving if instance.status.published() => State::Serving,
         InstancePhase::Serving => State::Silent,
         InstancePhase::Pending | InstancePhase::Starting => State::Moving,
         InstancePhase::Unpublishing | InstancePhase::Draining | InstancePhase::Swapping => State::Moving,
     }
+}
+
+/// Its specification asks for other versions than run.
+fn is_due(instance: &Instance) -> bool {
+    let (spec, status) = (&instance.spec, &instance.status);
+    let differs = |wanted: &str, runs: &str| !wanted.is_empty() && wanted != runs;
+    spec.managed_by == ManagedBy::Weir
+        && (differs(&spec.proxy_version, &status.proxy_version) || differs(&spec.app_version, &status.app_version))
 }

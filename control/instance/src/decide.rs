@@ -93,6 +93,9 @@ fn starting(input: Input<'_>) -> Step {
 /// ## Serving => (Unpublishing | Failed)
 fn serving(input: Input<'_>) -> Step {
     let Some(seen) = input.seen else { return gone() };
+    if let Some(reason) = unfit(input, seen) {
+        return fail(&reason);
+    }
     let wanted = &input.instance.spec.proxy_version;
     match input.release {
         _ if seen.proxy.wanted == *wanted && !another_program(input, seen) => wait(InstancePhase::Serving, IDLE, ""),
@@ -105,10 +108,24 @@ fn serving(input: Input<'_>) -> Step {
     }
 }
 
+/// Why its proxy serves nobody though its supervisor holds the socket, on which callers would wait in vain: it was started
+/// again, and does not come up or finds itself unfit.
+fn unfit(input: Input<'_>, seen: &Status) -> Option<String> {
+    let version = &seen.proxy.version;
+    if seen.proxy.state == ProxyState::Failed {
+        return Some(format!("proxy {version}: {}", seen.proxy.message));
+    }
+    let failed = input.instance.status.self_check.as_ref().filter(|check| !check.passed)?;
+    let checks: Vec<_> = failed.checks.iter().filter(|c| !c.passed).map(|c| c.name.as_str()).collect();
+    Some(format!("proxy {version} failed its start-up self-check: {}", checks.join(", ")))
+}
+
 /// ## Unpublishing => (Draining | Serving | Failed)
 fn unpublishing(input: Input<'_>) -> Step {
     let Some(seen) = input.seen else { return gone() };
-    if runs_as_wanted(input, seen) && !another_program(input, seen) {
+    // One that leaves of its own accord (a drain asked of the proxy) runs as wanted to the end, and is not taken back.
+    let reports = holds(&input.instance.status.conditions, ALIVE);
+    if reports && runs_as_wanted(input, seen) && !another_program(input, seen) {
         return go(InstancePhase::Serving, "the change was taken back before it began");
     }
     if callers_know(input) {
@@ -392,7 +409,29 @@ pub(crate) mod tests {
     #[test]
     fn a_change_taken_back_while_unpublishing_is_over() {
         let ready = proxy("A", ProxyState::Ready);
-        assert_eq!(step(&instance("A", Unpublishing), Some(&ready)).phase, Serving);
+        let mut taken_back = instance("A", Unpublishing);
+        set(&mut taken_back, ALIVE);
+        assert_eq!(step(&taken_back, Some(&ready)).phase, Serving);
+    }
+
+    #[test]
+    fn one_that_leaves_of_its_own_accord_is_not_taken_back() {
+        let leaving = instance("A", Unpublishing);
+        let step = step(&leaving, Some(&proxy("A", ProxyState::Ready)));
+        assert_eq!((step.phase, step.act), (Unpublishing, None));
+    }
+
+    #[test]
+    fn one_whose_proxy_came_back_unfit_is_not_given_to_callers() {
+        let mut unfit = instance("A", Serving);
+        let memory = weir_model::health::CheckResult { name: "memory".into(), ..Default::default() };
+        unfit.status.self_check = Some(SelfCheck { passed: false, checks: vec![memory] });
+        let step_of = |state| step(&unfit, Some(&proxy("A", state)));
+        let failed = step_of(ProxyState::Starting);
+        assert_eq!(failed.phase, InstancePhase::Failed);
+        assert_eq!(failed.message, "proxy A failed its start-up self-check: memory");
+        let gave_up = step(&instance("A", Serving), Some(&proxy("A", ProxyState::Failed)));
+        assert_eq!(gave_up.phase, InstancePhase::Failed);
     }
 
     #[test]

@@ -137,7 +137,10 @@ async fn joined(logins: &Logins, token: &str) -> std::result::Result<Joiner, Sta
         Some(login) if matches!(login.role, TokenRole::Admin | TokenRole::Proxy) => {
             Ok(Joiner { actor: login.actor, apps: login.apps })
         }
-        Some(login) => refused(format!("{} is a Viewer, who may not join; use a token of the role proxy", login.actor)),
+        Some(login) => {
+            let (actor, role) = (login.actor, login.role);
+            refused(format!("{actor} has the role {role:?}, with which nobody joins; use a token of the role proxy"))
+        }
         None => refused("the token is not known, revoked or expired".to_owned()),
     }
 }

@@ -86,19 +86,19 @@ fn back(change: &Change, world: &World) -> Vec<Write> {
 
 async fn write_instance(store: &dyn Store, action: &ChangeSpec, write: &Write) -> Result<()> {
     let author = Author::new(SOURCE, &write.reason);
-    for _ in 0..TRIES {
+    for attempt in 1.. {
         let Some(mut instance) = typed::get::<InstanceSpec>(store, &write.instance).await? else { return Ok(()) };
         if !write.from.iter().any(|from| from == action.wanted_of(&instance.spec)) {
             return Ok(());
         }
         want(action, &mut instance, &write.to);
         match typed::update(store, &instance, &author).await {
-            Err(Error::Conflict { .. }) => {}
             Err(Error::NotFound(_)) => return Ok(()),
+            // After that, it is recorded as let go and not written: nobody decides before the next reconcile has written it.
+            Err(Error::Conflict { .. }) if attempt < TRIES => {}
             result => return result.map(drop),
         }
     }
-    // Recorded as let go and not written: the next reconcile writes it.
     Ok(())
 }
 

@@ -196,7 +196,7 @@ impl<'a> Walk<'a> {
             self.status.waiting_since = None;
             return self.wait(message, super::step::LOOK);
         }
-        let out = |m: &&Member| m.state != State::Serving && m.state != State::Leaving && m.app == first.app;
+        let out = |m: &&Member| m.state != State::Serving && m.app == first.app;
         let out: Vec<&str> = self.world.members.iter().filter(out).map(|m| &*m.name).take(3).collect();
         let message =
             format!("batch {number}: {count} instances wait for others of their app to serve: {}", out.join(", "));

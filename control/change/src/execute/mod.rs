@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use weir_model::{Key, Kind, Object};
+use weir_model::{Change, ChangeSpec, Key, Kind, Object};
 use weir_reconcile::{Context, Controller, Failure, Next};
 use weir_store::observed::Observed;
 use weir_store::{Store, typed};
@@ -49,11 +49,45 @@ pub const SOURCE: &str = "controller/change";
 /// What the engine remembers between reconciles. All of it is a cache: an empty one costs reading the store.
 #[derive(Debug, Default)]
 pub struct Memory {
-    fleet: tokio::sync::Mutex<Fleet>,
+    turn: tokio::sync::Mutex<Turn>,
     ledgers: Mutex<HashMap<String, Ledger>>,
     probes: Probes,
     /// Uids of changes that have ended and whose events are all told.
     told: Mutex<HashSet<String>>,
+}
+
+/// Whose turn it is: held from looking at the fleet until what was decided is written to instances. Two changes that looked
+/// at the same time would each find nobody out, and each let an instance of the same app go.
+#[derive(Debug, Default)]
+struct Turn {
+    fleet: Fleet,
+    /// Every change has written to instances what it had recorded. Until then others can't see what it is about to do.
+    carried_out: bool,
+}
+
+impl Turn {
+    /// What a process that died, or a write that failed, has left undone is done before anybody decides anew.
+    async fn begin(&mut self, store: &dyn Store) -> weir_store::Result<()> {
+        self.fleet.refresh(store).await?;
+        if self.carried_out {
+            return Ok(());
+        }
+        for name in self.fleet.under_way() {
+            if let Some(change) = recorded(store, &name).await? {
+                act::carry_out(store, &change, &self.fleet.world(&change), &[]).await?;
+            }
+        }
+        self.carried_out = true;
+        self.fleet.refresh(store).await
+    }
+}
+
+/// A change with everything that was recorded of it, unless it has ended or is gone.
+async fn recorded(store: &dyn Store, name: &str) -> weir_store::Result<Option<Change>> {
+    let Some(stored) = typed::get::<ChangeSpec>(store, name).await?.filter(|c| !c.status.phase.ended()) else {
+        return Ok(None);
+    };
+    Ok(Some(record::open(store, &stored, None).await?.change))
 }
 
 impl Memory {
@@ -125,7 +159,7 @@ pub async fn reconcile(
     now: Timestamp,
 ) -> weir_store::Result<Option<Duration>> {
     let known = memory.ledgers().remove(name);
-    let Some(stored) = typed::get::<weir_model::ChangeSpec>(store, name).await? else {
+    let Some(stored) = typed::get::<ChangeSpec>(store, name).await? else {
         record::forget(store, name).await?;
         release_strays(store, memory).await?;
         return Ok(None);
@@ -139,10 +173,16 @@ pub async fn reconcile(
         memory.ledgers().insert(name.to_owned(), ledger);
         return Ok(Some(Duration::ZERO));
     }
-    let world = look(store, memory, observed, &opened.change, now).await?;
+    let mut turn = memory.turn.lock().await;
+    turn.begin(store).await?;
+    let mut world = turn.fleet.world(&opened.change);
+    defend::ask_others(&memory.probes, &opened.change, &world, &observed.telemetry, now);
+    world.heard = memory.probes.heard(&opened.change.metadata.uid);
     let decided = step(&opened.change, &world, &observed.telemetry, now);
+    turn.carried_out = false;
     let (recorded, ledger) = record::write(store, &stored, opened, &decided, now).await?;
     act::carry_out(store, &recorded, &world, &decided.settle).await?;
+    turn.carried_out = true;
     let goes_on = !recorded.status.phase.ended();
     if goes_on {
         memory.ledgers().insert(name.to_owned(), ledger);
@@ -151,7 +191,7 @@ pub async fn reconcile(
 }
 
 /// Once per process and change: what its last step has to say is said.
-async fn end(store: &dyn Store, memory: &Memory, change: &weir_model::Change) -> weir_store::Result<()> {
+async fn end(store: &dyn Store, memory: &Memory, change: &Change) -> weir_store::Result<()> {
     let lock = || memory.told.lock().unwrap_or_else(PoisonError::into_inner);
     if lock().contains(&change.metadata.uid) {
         return Ok(());
@@ -165,26 +205,10 @@ async fn end(store: &dyn Store, memory: &Memory, change: &weir_model::Change) ->
 
 /// Proxies that have configuration for which no change answers any more go by what is stored.
 async fn release_strays(store: &dyn Store, memory: &Memory) -> weir_store::Result<()> {
-    let mut fleet = memory.fleet.lock().await;
-    fleet.refresh(store).await?;
-    for (instance, revision) in fleet.strays() {
+    let mut turn = memory.turn.lock().await;
+    turn.fleet.refresh(store).await?;
+    for (instance, revision) in turn.fleet.strays() {
         publish::release(store, &instance, &revision, "no change answers for it any more").await?;
     }
     Ok(())
-}
-
-async fn look(
-    store: &dyn Store,
-    memory: &Memory,
-    observed: &Observed,
-    change: &weir_model::Change,
-    now: Timestamp,
-) -> weir_store::Result<World> {
-    let mut fleet = memory.fleet.lock().await;
-    fleet.refresh(store).await?;
-    let mut world = fleet.world(change);
-    drop(fleet);
-    defend::ask_others(&memory.probes, change, &world, &observed.telemetry, now);
-    world.heard = memory.probes.heard(&change.metadata.uid);
-    Ok(world)
 }

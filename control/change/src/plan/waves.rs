@@ -1,6 +1,7 @@
 //! Which instances of a batch may be out at the same time.
 //!
 //! Budgets count what is out for any reason: an app that has lost an instance by itself has less left to give. An
+//! instance that is being stopped still counts, as one that is out: whoever takes its place may not serve yet. An
 //! instance that is out anyway costs nothing more and may always go, which is what makes a roll-back quick. (A roll-back
 //! leaves those that are out by themselves out of the count: it does not hand them in.)
 
@@ -108,7 +109,7 @@ impl<'a> Out<'a> {
             weights: HashMap::new(),
             exposed: request.exposed,
         };
-        for member in request.members.iter().filter(|m| m.state != State::Leaving) {
+        for member in request.members {
             let in_flight = request.in_flight.contains(&*member.name);
             let place = out.places.entry(place(member)).or_default();
             place.0 += 1;
@@ -116,7 +117,9 @@ impl<'a> Out<'a> {
             if in_flight || member.state == State::Moving {
                 out.draining.insert(&member.app, (&member.unit, &member.zone));
             }
-            out.weigh(member, in_flight);
+            if member.state != State::Leaving {
+                out.weigh(member, in_flight);
+            }
         }
         out
     }

@@ -105,7 +105,7 @@ fn is_changing(instance: &Instance) -> bool {
 }
 
 /// No app loses more of its instances in a unit than the budget, though one it may.
-fn availability(change: &Change, instances: &[Instance]) {
+pub fn availability(change: &Change, instances: &[Instance]) {
     let mut places: BTreeMap<(&str, &str), (f64, f64)> = BTreeMap::new();
     for instance in instances {
         let place = places.entry((&instance.spec.app, &instance.spec.unit)).or_default();
@@ -119,7 +119,7 @@ fn availability(change: &Change, instances: &[Instance]) {
 }
 
 /// No two zones of an app change together.
-fn zones(change: &Change, instances: &[Instance]) {
+pub fn zones(change: &Change, instances: &[Instance]) {
     let mut out: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
     for instance in instances.iter().filter(|i| is_changing(i) && !passed_over(change, i)) {
         out.entry(&instance.spec.app).or_default().insert((&instance.spec.unit, &instance.spec.zone));

@@ -11,6 +11,7 @@ mod law;
 pub(crate) mod mortal;
 mod programs;
 mod stories;
+mod together;
 
 use std::sync::Arc;
 
