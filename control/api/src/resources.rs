@@ -185,6 +185,7 @@ impl<'a> Write<'a> {
 
     async fn create(&self, object: Object) -> Result<Response> {
         let (key, mut object) = (object.key(), object.canonical()?);
+        (self.shared.options.review)(&object)?;
         skips::sign(None, &mut object, &self.author.actor)?;
         let stored = if self.dry_run {
             match self.shared.store.get(&key).await? {
@@ -199,6 +200,7 @@ impl<'a> Write<'a> {
     }
 
     async fn update(&self, before: &Object, mut object: Object) -> Result<Response> {
+        (self.shared.options.review)(&object)?;
         skips::sign(Some(before), &mut object, &self.author.actor)?;
         removal::may_be_edited(before, &object)?;
         let given = object.metadata.resource_version;

@@ -9,7 +9,7 @@ use axum::Router;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
-use weir_model::{Kind, Object};
+use weir_model::{Invalid, Kind, Object};
 use weir_store::SharedStore;
 use weir_store::observed::Observed;
 
@@ -90,6 +90,8 @@ pub struct Options {
     pub explain: BTreeMap<Kind, Arc<dyn Explain>>,
     /// Plans and reports of changes; without it there are none.
     pub changes: Option<Arc<dyn ChangeDesk>>,
+    /// What domains refuse of a resource beyond its kind's own rules, before it is stored.
+    pub review: fn(&Object) -> Result<(), Invalid>,
     /// What `/readyz` asks.
     pub probes: Vec<Arc<dyn Probe>>,
     /// Further metrics.
@@ -107,6 +109,7 @@ impl Default for Options {
         Options {
             explain: BTreeMap::new(),
             changes: None,
+            review: |_| Ok(()),
             probes: Vec::new(),
             metrics: Vec::new(),
             insecure_loopback: false,

@@ -242,7 +242,7 @@ impl Fleet {
         let seen = |facts| self.seen(facts, change, concern.as_ref());
         let members: Vec<Member> = self.instances.values().map(seen).collect();
         let release = self.release(&change.spec);
-        let apps: BTreeSet<&Name> = members.iter().filter(|m| m.in_scope).map(|m| &m.app).collect();
+        let apps = apps_in_scope(&members);
         let slos: Vec<SloFact> = self.slos.values().filter(|slo| apps.contains(&slo.app)).cloned().collect();
         World {
             unsettled: self.unsettled(&members, change),
@@ -421,6 +421,20 @@ impl Facts {
 
 fn meet(some: &[Key], others: &[Key]) -> bool {
     some.iter().any(|key| others.contains(key))
+}
+
+/// Instances of an app mostly follow each other and share its name, so that few names are compared.
+fn apps_in_scope(members: &[Member]) -> BTreeSet<&Name> {
+    let names = members.iter().filter(|m| m.in_scope).map(|m| &m.app);
+    let mut apps = BTreeSet::new();
+    let mut last: Option<&Name> = None;
+    for name in names {
+        if last.is_none_or(|last| !Arc::ptr_eq(last, name)) {
+            apps.insert(name);
+            last = Some(name);
+        }
+    }
+    apps
 }
 
 fn released(spec: ReleaseSpec) -> Released {

@@ -6,11 +6,15 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use weir_model::Change;
+use weir_model::check::{Ask, Said, own_code};
+use weir_store::observed::Telemetry;
 use weir_store::{Result, Store};
 
-use crate::check::check;
+use crate::check::{Finding, check};
+use crate::defence::{self, Facts, Stage};
 use crate::fleet::Fleet;
 use crate::plan::{Input, Past, Plan, Planned, Wait, plan};
+use crate::report::check_text;
 use crate::world::{Member, World};
 
 /// How long one instance takes to change where nothing is known (seconds).
@@ -99,7 +103,8 @@ pub fn of(change: &Change, world: &World, now: Timestamp) -> Preview {
         pace_seconds: ASSUMED_PACE_SECONDS,
     };
     let plan = plan(&input, now);
-    let mut obstacles: Vec<String> = check(&input, &plan, now).iter().map(|f| format!("unsafe: {f}")).collect();
+    let findings = check(&input, &plan, now);
+    let mut obstacles: Vec<String> = findings.iter().map(|f| format!("unsafe: {f}")).collect();
     if !world.released {
         obstacles.push(format!("there is no Release of {}", spec.action));
     }
@@ -107,6 +112,7 @@ pub fn of(change: &Change, world: &World, now: Timestamp) -> Preview {
     if plan.batches.is_empty() && plan.deferred.is_empty() {
         obstacles.push("there is nothing to do: no instance in scope has to change".to_owned());
     }
+    obstacles.extend(checks(change, world, (&plan, &findings), now));
     let weights = Weights::new(&world.members);
     let batches: Vec<PreviewBatch> = (1..).zip(&plan.batches).map(|(n, b)| weights.batch(n, b, change)).collect();
     let largest = |of: fn(&PreviewBatch) -> f64| batches.iter().map(of).fold(0.0, f64::max);
@@ -119,6 +125,18 @@ pub fn of(change: &Change, world: &World, now: Timestamp) -> Preview {
         obstacles,
         batches,
     }
+}
+
+/// What checks say of it that is not told already. Nobody else is asked, and nothing is known of what proxies report.
+fn checks(change: &Change, world: &World, (plan, findings): (&Plan, &[Finding]), now: Timestamp) -> Vec<String> {
+    let told = ["C-CONFLICT", "V-RELEASE", "P-PLAN", "W-WINDOW", "H-BEFORE", "L-APPROVAL", "F-REPORTING"];
+    let others = world.checks.iter().filter(|(_, spec)| !matches!(spec.ask, Ask::Cel(_)));
+    let left_out: Vec<String> = told.map(str::to_owned).into_iter().chain(others.map(|(n, _)| own_code(n))).collect();
+    let stage = Stage::Planned { plan, findings, next: plan.batches.first(), number: 1 };
+    let facts = Facts { change, world, telemetry: &Telemetry::default(), now, stage };
+    let answers = defence::ask(&facts);
+    let telling = answers.iter().filter(|a| a.said != Said::Pass && !left_out.contains(&a.code));
+    telling.map(|a| check_text(a).trim_start_matches("- ").to_owned()).collect()
 }
 
 struct Weights<'a> {

@@ -138,6 +138,7 @@ impl Server {
         let options = weir_api::Options {
             explain: explain::domains(),
             changes: Some(explain::desk()),
+            review: weir_change::defence::review,
             probes: probe::all(base, &loops),
             metrics: vec![controllers::metrics(loops)],
             insecure_loopback: config.insecure_loopback,

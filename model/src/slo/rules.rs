@@ -60,7 +60,9 @@ fn alert(out: &mut String, slo: &Slo, threshold: &Threshold) {
     let severity = if *alert == Alert::Page { "page" } else { "ticket" };
     line(out, "  - alert: WeirSloBurn");
     line(out, &format!("    expr: {}", quoted(&format!("{} and ignoring(window) {}", over(long), over(short)))));
-    line(out, &format!("    labels: {{severity: {severity}, slo: {name}, app: {app}}}"));
+    // The window tells alerts of one urgency apart, which else were duplicates.
+    let labels = format!("severity: {severity}, slo: {name}, app: {app}, window: {}", words(*long));
+    line(out, &format!("    labels: {{{labels}}}"));
     let summary = format!("{app} burns the error budget of {name} {rate} times too fast over {}", words(*long));
     line(out, &format!("    annotations:\n      summary: {}", quoted(&summary)));
 }

@@ -5,6 +5,7 @@
 
 mod app_release;
 mod change_survives_kills;
+mod checks_ask_prometheus;
 mod cli_tells_the_truth;
 mod configuration_canary;
 mod control_plane_speaks_tls;
@@ -16,6 +17,7 @@ mod encryption_switches;
 mod envoy_runs_from_weir;
 mod envoy_speaks_tls;
 mod fixed;
+mod freeze_defers_an_app;
 mod grpc_client_runs_from_weir;
 mod house;
 mod interception;

@@ -30,17 +30,25 @@ pub(super) fn evaluate(text: &str, facts: &[Json]) -> Vec<Result<bool, String>> 
     if let Err(why) = shallow(text) {
         return all(why);
     }
+    let work = || match read(text) {
+        Ok(program) => facts.iter().map(|facts| holds(&program, facts)).collect(),
+        Err(why) => all(why),
+    };
+    on_a_stack_of_its_own(work).unwrap_or_else(all)
+}
+
+/// Whether it can be read at all.
+pub(super) fn review(text: &str) -> Result<(), String> {
+    shallow(text)?;
+    on_a_stack_of_its_own(|| read(text).map(drop)).unwrap_or_else(Err)
+}
+
+/// What `work` gives, done on a thread with room for the reader.
+fn on_a_stack_of_its_own<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(STACK_BYTES);
-        let work = move || match read(text) {
-            Ok(program) => facts.iter().map(|facts| holds(&program, facts)).collect(),
-            Err(why) => all(why),
-        };
-        match thread.spawn_scoped(scope, work).map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(_)) => all("the expression could not be evaluated".to_owned()),
-            Err(error) => all(error.to_string()),
-        }
+        let spawned = thread.spawn_scoped(scope, work).map_err(|error| error.to_string())?;
+        spawned.join().map_err(|_| "the expression could not be evaluated".to_owned())
     })
 }
 
@@ -168,6 +176,7 @@ mod tests {
         for wrong in ["change.name", "nobody.knows", "change.name > 3", "1 +", ""] {
             assert!(says(wrong).is_err(), "{wrong}");
         }
+        assert!(review("1 +").is_err() && review("nobody.knows").is_ok(), "only the facts tell what there is");
     }
 
     #[test]

@@ -20,9 +20,9 @@ mod windows;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use weir_model::Change;
 use weir_model::change::{Batch, ChangeSpec};
-use weir_model::check::{At, CATALOGUE, CheckAnswer, Listed, MAX_ANSWERS, Said, Severity};
+use weir_model::check::{Ask, At, CATALOGUE, CheckAnswer, Listed, MAX_ANSWERS, Said, Severity};
+use weir_model::{Change, Check, Invalid, Kind, Object};
 use weir_store::observed::Telemetry;
 
 use crate::check::Finding;
@@ -97,10 +97,10 @@ pub enum Stage<'a> {
     },
 }
 
-type Ask = fn(&Facts) -> Option<Answer>;
+type Question = fn(&Facts) -> Option<Answer>;
 
 /// The function behind each check of the catalogue; those without one are answered where instances are let go.
-fn function(code: &str) -> Option<Ask> {
+fn function(code: &str) -> Option<Question> {
     Some(match code {
         "C-CONFLICT" => before::conflict,
         "V-RELEASE" => before::release,
@@ -149,8 +149,29 @@ pub fn ask(facts: &Facts) -> Vec<CheckAnswer> {
     answers
 }
 
+/// What of a resource can be known to be wrong before anybody asks: a Check's expression.
+///
+/// # Errors
+/// The field, and why it can't be read.
+pub fn review(object: &Object) -> Result<(), Invalid> {
+    if object.kind != Kind::Check {
+        return Ok(());
+    }
+    let check = Check::try_from(object.clone())?;
+    match &check.spec.ask {
+        Ask::Cel(text) => cel::review(text).map_err(|why| Invalid::one("spec.ask.cel", why)),
+        Ask::Promql(_) | Ask::Http(_) => Ok(()),
+    }
+}
+
 /// The answer as the change keeps it, with what its spec says of the check.
-fn named(spec: &ChangeSpec, code: &str, (at, severity): (At, Severity), answer: Answer, now: Timestamp) -> CheckAnswer {
+pub(crate) fn named(
+    spec: &ChangeSpec,
+    code: &str,
+    (at, severity): (At, Severity),
+    answer: Answer,
+    now: Timestamp,
+) -> CheckAnswer {
     let required = spec.require_checks.iter().any(|c| c == code);
     CheckAnswer {
         code: code.to_owned(),

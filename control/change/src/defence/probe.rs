@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use reqwest::{Client, RequestBuilder, redirect};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use weir_model::check::{Ask, At, Http, Promql, Said};
 use weir_model::{Change, CheckSpec};
 
@@ -60,18 +61,22 @@ impl Probes {
         put(&self.book, uid, asked, heard);
     }
 
-    /// Asks whatever is due at this stage and not being asked already. Needs a tokio runtime where there is such a check.
-    pub fn ask(&self, facts: &Facts, at: At) {
+    /// Asks whatever is due at this stage and not being asked already: who is waiting for what. Dropped, they ask on.
+    /// Needs a tokio runtime where there is such a check.
+    pub fn ask(&self, facts: &Facts, at: At) -> Vec<JoinHandle<()>> {
         let remote = |spec: &CheckSpec| !matches!(spec.ask, Ask::Cel(_));
         let now_due = |spec: &CheckSpec| spec.at.contains(&at) || at == At::Change && spec.at.contains(&At::Batch);
         let due: Vec<&(String, CheckSpec)> =
             facts.world.checks.iter().filter(|(_, spec)| remote(spec) && now_due(spec)).collect();
+        let batch = number(&facts.stage);
+        let mut asking = Vec::new();
         for (name, spec) in due {
-            let asked = Asked { check: name.clone(), at, batch: number(&facts.stage) };
+            let asked = Asked { check: name.clone(), at, batch };
             if self.begin(&facts.change.metadata.uid, &asked, spec, facts.now) {
-                self.spawn(facts, asked, spec.clone());
+                asking.push(self.spawn(facts, asked, spec.clone()));
             }
         }
+        asking
     }
 
     /// True if it is to be asked now; it is then being asked.
@@ -82,7 +87,7 @@ impl Probes {
         !early && book.asking.insert((uid.to_owned(), asked.clone()))
     }
 
-    fn spawn(&self, facts: &Facts, asked: Asked, spec: CheckSpec) {
+    fn spawn(&self, facts: &Facts, asked: Asked, spec: CheckSpec) -> JoinHandle<()> {
         let known = facts::json(facts, asked.at);
         let request = request(&self.client, facts.change, &spec, &known);
         let (uid, now, book) = (facts.change.metadata.uid.clone(), facts.now, self.book.clone());
@@ -95,7 +100,7 @@ impl Probes {
             // On the engine's own clock, which a test may hold still.
             let time = now.checked_add(begun.elapsed()).unwrap_or(now);
             put(&book, &uid, asked, Heard { time, answer });
-        });
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -311,5 +316,73 @@ mod tests {
     fn what_is_filled_into_a_query_stays_within_its_quotes() {
         let change = Change::new("c", weir_model::ChangeSpec::proxy_upgrade("1\"} or vector(0) #"));
         assert_eq!(query(&promql(), &change), "r{v=\"1\\\"} or vector(0) #\"}");
+    }
+
+    /// Answers one request with `answer`, and gives the request.
+    async fn serve(answer: String) -> (String, tokio::task::JoinHandle<String>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/ask", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 8 << 10];
+            let mut read = 0;
+            while !String::from_utf8_lossy(&request[..read]).contains("}}") {
+                match stream.read(&mut request[read..]).await.unwrap() {
+                    0 => break,
+                    n => read += n,
+                }
+            }
+            // Who has read enough hangs up.
+            let _either = stream.write_all(answer.as_bytes()).await;
+            String::from_utf8_lossy(&request[..read]).into_owned()
+        });
+        (url, served)
+    }
+
+    fn http_answer(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    }
+
+    /// Asks a plugin once and gives what was heard.
+    async fn hear(url: &str, seconds: u64) -> Heard {
+        let (probes, now) = (Probes::new(), Timestamp::UNIX_EPOCH);
+        let ask = Ask::Http(Http { url: url.to_owned(), headers: [("X-Key".to_owned(), "k".to_owned())].into() });
+        let spec = CheckSpec { timeout_seconds: seconds, ..spec(ask) };
+        let change = Change::new("up", weir_model::ChangeSpec::proxy_upgrade("b"));
+        let world = crate::world::World { checks: vec![("c".to_owned(), spec)], ..Default::default() };
+        let telemetry = weir_store::observed::Telemetry::default();
+        let facts =
+            Facts { change: &change, world: &world, telemetry: &telemetry, now, stage: super::super::Stage::Door };
+        let asking = probes.ask(&facts, At::Batch);
+        assert_eq!((asking.len(), probes.ask(&facts, At::Batch).len()), (1, 0), "one question at a time");
+        futures::future::join_all(asking).await;
+        assert_eq!(probes.ask(&facts, At::Batch).len(), 0, "not again before its interval");
+        probes.heard("").values().next().expect("something was heard").clone()
+    }
+
+    #[tokio::test]
+    async fn a_plugin_gets_the_facts_and_its_answer_is_heard() {
+        let (url, served) = serve(http_answer("200 OK", r#"{"answer":"fail","message":"an incident"}"#)).await;
+        assert_eq!(hear(&url, 60).await.answer, Ok(Answer::fail("an incident")));
+        let request = served.await.unwrap().to_ascii_lowercase();
+        assert!(request.starts_with("post /ask http/1.1") && request.contains("x-key: k"), "{request}");
+        assert!(request.contains(r#""version":"b""#) && request.contains(r#""at":"batch""#), "{request}");
+    }
+
+    #[tokio::test]
+    async fn what_goes_wrong_is_told() {
+        let (url, _) = serve(http_answer("302 Found", "elsewhere")).await;
+        assert!(hear(&url, 60).await.answer.unwrap_err().starts_with("answered 302 Found: elsewhere"));
+        let (url, _) = serve(http_answer("200 OK", &"x".repeat(MAX_ANSWER + 1))).await;
+        assert!(hear(&url, 60).await.answer.unwrap_err().contains("more than 65536 bytes"));
+        assert!(hear("http://127.0.0.1:1/", 60).await.answer.is_err(), "nobody listens there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let heard = hear(&format!("http://{}/", listener.local_addr().unwrap()), 3).await;
+        assert_eq!(heard.answer, Err("no answer within 3 s".to_owned()));
     }
 }

@@ -11,6 +11,7 @@ use weir_model::check::{CheckAnswer, Said};
 use super::defend::told;
 use super::step::Walk;
 use crate::check::{Wave, check_wave};
+use crate::defence::Answer;
 use crate::judge::{self, Group, Question};
 use crate::plan::{self, waves};
 use crate::world::{Member, Name, State};
@@ -166,10 +167,11 @@ impl<'a> Walk<'a> {
         match self.admitted(self.batch(index), None).map(|names| self.those_that_pass(names)) {
             Ok((names, Some(why))) if names.is_empty() => {
                 self.status.waiting_since = None;
-                self.wait(format!("batch {}: {why}", self.batch(index).number), super::step::LOOK);
+                self.stand(format!("batch {}: {why}", self.batch(index).number));
             }
             Ok((names, _)) if names.is_empty() => self.explain_standstill(index),
             Ok((names, _)) => {
+                self.answer("C-CAPACITY", Answer::pass("enough instances of each app, zone and unit are left"));
                 let now = self.now;
                 self.status.waiting_since = None;
                 let started = Arc::make_mut(&mut self.batch_mut(index).started);
@@ -194,13 +196,22 @@ impl<'a> Walk<'a> {
         if let Some(freeze) = waiting.iter().find_map(|m| plan::window(&self.world.freezes, m, self.now)) {
             let message = format!("batch {number}: {count} instances wait for a protection window ({})", freeze.reason);
             self.status.waiting_since = None;
-            return self.wait(message, super::step::LOOK);
+            self.answer("W-WINDOW", Answer::wait(message.clone()));
+            return self.stand(message);
         }
         let out = |m: &&Member| m.state != State::Serving && m.app == first.app;
         let out: Vec<&str> = self.world.members.iter().filter(out).map(|m| &*m.name).take(3).collect();
         let message =
             format!("batch {number}: {count} instances wait for others of their app to serve: {}", out.join(", "));
+        self.answer("C-CAPACITY", Answer::wait(message.clone()));
         self.wait_for_health(message);
+        self.at_a_stand = true;
+    }
+
+    /// Says why nobody may go; what has changed already is watched on.
+    fn stand(&mut self, message: String) {
+        self.wait(message, super::step::LOOK);
+        self.at_a_stand = true;
     }
 
     /// Who of `batch` may be let go now, checked independently. On the way back: `passed_over` and instances that are out
@@ -476,7 +487,9 @@ impl<'a> Walk<'a> {
         if self.batch(index).baking_since.is_some_and(late) {
             return self.block(BlockReason::NoEvidence, format!("{message}; no verdict in {limit} s: {hint}"));
         }
-        self.wait(message, super::step::LOOK);
+        if !self.at_a_stand {
+            self.wait(message, super::step::LOOK);
+        }
     }
 }
 

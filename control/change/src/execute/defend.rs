@@ -2,7 +2,7 @@
 
 use weir_model::Change;
 use weir_model::change::{BatchPhase, BlockReason, ChangePhase};
-use weir_model::check::{At, CheckAnswer, Said};
+use weir_model::check::{At, CheckAnswer, Said, listed};
 use weir_store::observed::Telemetry;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::step::{IDLE, Walk};
 use crate::check::Finding;
 use crate::defence::probe::Probes;
-use crate::defence::{self, Facts, Stage, own};
+use crate::defence::{self, Answer, Facts, Stage, own};
 use crate::plan::Plan;
 use crate::world::{Member, Name, World};
 
@@ -76,6 +76,18 @@ impl<'a> Walk<'a> {
         (passed, why)
     }
 
+    /// What was found where instances are let go.
+    pub(super) fn answer(&mut self, code: &str, answer: Answer) {
+        let Some(check) = listed(code) else { return };
+        let fresh = defence::named(&self.change.spec, code, (At::Instance, check.severity), answer, self.now);
+        let checks = &mut self.status.checks;
+        match checks.iter_mut().find(|a| a.code == code && a.at != At::After) {
+            Some(known) if (known.said, known.at) == (fresh.said, At::Instance) => known.message = fresh.message,
+            Some(known) => *known = fresh,
+            None => checks.insert(0, fresh),
+        }
+    }
+
     /// Waits, or blocks where the answer is no.
     pub(super) fn heed(&mut self, held: &CheckAnswer) {
         let message = held.message.clone();
@@ -119,14 +131,14 @@ pub(super) fn ask_others(probes: &Probes, change: &Change, world: &World, teleme
     let running = status.batches.iter().find(|b| matches!(b.phase, BatchPhase::Changing | BatchPhase::Baking));
     match running {
         Some(batch) if batch.phase == BatchPhase::Baking => {
-            probes.ask(&facts(Stage::Changed { batch, unhealthy: &[] }), At::After);
+            drop(probes.ask(&facts(Stage::Changed { batch, unhealthy: &[] }), At::After));
         }
         Some(_) => {}
         None => {
             let begun = status.batches.iter().filter(|b| b.phase != BatchPhase::Waiting).count() as u32;
             let at = if status.started_at.is_none() { At::Change } else { At::Batch };
             let (plan, number) = (Plan::default(), begun + 1);
-            probes.ask(&facts(Stage::Planned { plan: &plan, findings: &[], next: None, number }), at);
+            drop(probes.ask(&facts(Stage::Planned { plan: &plan, findings: &[], next: None, number }), at));
         }
     }
 }

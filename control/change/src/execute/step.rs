@@ -47,6 +47,7 @@ pub fn step(change: &Change, world: &World, telemetry: &Telemetry, now: Timestam
         notes: Vec::new(),
         settle: Vec::new(),
         again: LOOK,
+        at_a_stand: false,
     };
     walk.status.observed_generation = change.metadata.generation;
     walk.note_level();
@@ -71,6 +72,8 @@ pub(super) struct Walk<'a> {
     pub notes: Vec<Note>,
     pub settle: Vec<String>,
     pub again: Duration,
+    /// Nobody of the batch may go, and the status says why: nothing said later in the step matters more.
+    pub at_a_stand: bool,
 }
 
 impl<'a> Walk<'a> {

@@ -6,6 +6,7 @@
 
 mod by_hand;
 mod configurations;
+mod defence;
 mod fleet;
 mod law;
 pub(crate) mod mortal;
