@@ -27,7 +27,7 @@ Resources
   wait        Wait until a resource is as it should be
 
 Changes
-  change      Pause, resume, abort, retry, roll back or approve a change
+  change      Plan, follow and report changes; pause, resume, approve, abort, roll back or undo them
   freeze      Forbid changes for a time, or say when they are permitted
   release     Register, list and withdraw versions
   train       Watch and steer a release train
@@ -62,7 +62,7 @@ Exit codes:
   1  refused, failed, or not so       4  `wait` ran out of time
   2  wrong usage                      5  `diff` found differences
 
-`weir COMMAND --help` shows examples of each command.";
+`weir COMMAND --help`, or `weir help COMMAND`, shows examples of each command.";
 
 /// The service mesh that changes itself safely.
 #[derive(Debug, Parser)]
@@ -72,8 +72,7 @@ Exit codes:
     help_template = HELP,
     after_help = AFTER,
     max_term_width = 110,
-    arg_required_else_help = true,
-    disable_help_subcommand = true
+    arg_required_else_help = true
 )]
 pub struct Cli {
     /// Which command.
@@ -116,7 +115,7 @@ pub enum Ask {
     Diff(commands::diff::Args),
     /// Wait until a resource is as it should be.
     Wait(commands::wait::Args),
-    /// Pause, resume, abort, retry, roll back or approve a change.
+    /// Plan, follow and report changes; pause, resume, approve, abort, roll back or undo them.
     Change(commands::change::Args),
     /// Forbid changes for a time.
     Freeze(commands::freeze::Args),

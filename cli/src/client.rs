@@ -12,6 +12,7 @@ use weir_trust::{Trust, TrustError};
 use crate::cli::{Connection, Write};
 use crate::context::Context;
 use crate::failure::{Failure, UNREACHABLE, USAGE};
+use crate::output::color;
 use crate::secure::Secure;
 
 /// Where a control plane listens unless told otherwise.
@@ -38,18 +39,30 @@ pub struct Client {
 pub struct Answer {
     /// `created`, `configured`, `unchanged`, or nothing.
     pub result: String,
+    /// What the server found odd about a write that it made all the same.
+    pub warnings: Vec<String>,
     /// The body.
     pub body: Value,
+}
+
+impl Answer {
+    /// Shows the warnings to a person.
+    pub fn warn(&self) {
+        let paint = color::stderr();
+        self.warnings.iter().for_each(|text| eprintln!("{} {text}", paint.yellow("warning:")));
+    }
 }
 
 impl Client {
     /// From flags, environment, and what `weir login` remembered.
     pub fn new(connection: &Connection) -> Result<Client, Failure> {
         let context = Context::load()?;
-        let server = connection.server.clone().or_else(|| context.server.clone());
-        let server = server.unwrap_or_else(|| DEFAULT_SERVER.to_owned()).trim_end_matches('/').to_owned();
-        let token = match (&connection.token, &connection.token_file) {
-            (Some(token), _) => Some(token.trim().to_owned()),
+        let given = connection.server.clone().filter(|server| !server.trim().is_empty());
+        let server = url(&given.or_else(|| context.server.clone()).unwrap_or_else(|| DEFAULT_SERVER.to_owned()));
+        // A variable that is set to nothing says nothing.
+        let own = connection.token.as_deref().map(str::trim).filter(|token| !token.is_empty());
+        let token = match (own, &connection.token_file) {
+            (Some(token), _) => Some(token.to_owned()),
             (None, Some(file)) => Some(read_token(file)?),
             (None, None) => context.token_for(&server),
         };
@@ -179,13 +192,14 @@ impl Client {
     async fn read(&self, response: Response) -> Result<Answer, Failure> {
         let status = response.status();
         let result = result_header(response.headers());
+        let warnings = warnings(response.headers());
         let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         let body: Value = match serde_json::from_slice(&bytes) {
             Ok(body) => body,
             Err(error) if status.is_success() => return Err(self.garbled(&error)),
             Err(_) => Value::Null,
         };
-        if status.is_success() { Ok(Answer { result, body }) } else { Err(self.refusal(status, &body)) }
+        if status.is_success() { Ok(Answer { result, warnings, body }) } else { Err(self.refusal(status, &body)) }
     }
 
     /// What the server refused, with what to do about it.
@@ -249,6 +263,18 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 
 fn result_header(headers: &HeaderMap) -> String {
     headers.get("weir-result").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// With a scheme, and without a slash at the end.
+pub fn url(server: &str) -> String {
+    let server = server.trim().trim_end_matches('/');
+    if server.contains("://") { server.to_owned() } else { format!("http://{server}") }
+}
+
+/// `Warning: 299 weir "text"` (RFC 7234, section 5.5).
+fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let texts = headers.get_all("warning").iter().filter_map(|value| value.to_str().ok());
+    texts.filter_map(|text| Some(text.split_once('"')?.1.trim_end_matches('"').to_owned())).collect()
 }
 
 fn detail(detail: &Value) -> String {

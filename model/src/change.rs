@@ -17,6 +17,7 @@ use crate::validate::Validator;
 mod action;
 mod level;
 pub mod publication;
+mod scope;
 mod status;
 mod verdict;
 

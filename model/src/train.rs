@@ -193,6 +193,19 @@ impl Rider {
     }
 }
 
+impl Proof {
+    /// What is still missing from `evidence`, in words; `None`: nothing.
+    pub fn missing(&self, evidence: &RiderEvidence) -> Option<String> {
+        let enough = evidence.requests >= self.min_requests && evidence.watched_seconds >= self.soak_seconds;
+        (!enough).then(|| {
+            format!(
+                "{} of {} requests and {} of {} s were seen",
+                evidence.requests, self.min_requests, evidence.watched_seconds, self.soak_seconds
+            )
+        })
+    }
+}
+
 /// What a version has shown in the canary.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -217,6 +230,8 @@ pub enum RiderState {
     Waiting,
     /// A newer one came first, or a person stopped it.
     Superseded,
+    /// Its canary ended without the evidence that was asked for.
+    Unproven,
     /// It proves itself.
     Canary,
     /// It may depart.
@@ -236,11 +251,11 @@ impl RiderState {
         match self {
             _ if self == next => true,
             Waiting => matches!(next, Superseded | Canary | Withdrawn),
-            Canary => matches!(next, Proven | Superseded | Withdrawn),
+            Canary => matches!(next, Proven | Unproven | Superseded | Withdrawn),
             Proven => matches!(next, Departed | Superseded | Withdrawn),
             Departed => matches!(next, Released | Superseded | Withdrawn),
             Released => matches!(next, Withdrawn),
-            Superseded => matches!(next, Withdrawn),
+            Superseded | Unproven => matches!(next, Withdrawn),
             Withdrawn => false,
         }
     }

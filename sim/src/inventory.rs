@@ -70,7 +70,19 @@ impl Inventory {
         if names.len() < self.apps.len() {
             return Err("apps: two have the same name".into());
         }
+        self.check_canary()?;
         self.apps.iter().try_for_each(InventoryApp::check)
+    }
+
+    fn check_canary(&self) -> Result<(), String> {
+        let units: BTreeSet<&str> = self.apps.iter().flat_map(|a| a.units.keys()).map(String::as_str).collect();
+        match &self.canary_unit {
+            Some(unit) if !units.contains(unit.as_str()) => {
+                let known = units.into_iter().take(20).collect::<Vec<_>>().join(", ");
+                Err(format!("canaryUnit: no app has instances in {unit:?}; there are {known}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The shape of the fleet.

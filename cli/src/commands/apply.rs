@@ -45,6 +45,7 @@ pub async fn main(args: Args) -> Outcome {
     for (document, answer) in documents.iter().zip(answers) {
         let answer = if args.write.dry_run { answer } else { send(&client, document, &args.write).await? };
         tell(document, &answer, args.write.dry_run);
+        answer.warn();
     }
     Ok(ExitCode::SUCCESS)
 }

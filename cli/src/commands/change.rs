@@ -14,6 +14,7 @@ use crate::target::Target;
 
 mod checks;
 mod history;
+mod undo;
 
 /// Arguments of `weir change`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,7 @@ Examples:
   weir change pause to-b --reason 'sale until noon'
   weir change resume to-b
   weir change rollback to-b --reason 'support reports slow checkouts'
+  weir change undo to-b                   a new change, back to the version before
   weir change approve to-b                the next batch, at level L2
   weir change skip to-b --batch 3         pass over a batch
   weir change step to-b stock-east-1      one instance, at level L0
@@ -51,6 +53,8 @@ enum Verb {
     /// Undo what was done.
     #[command(alias = "roll-back")]
     Rollback(Which),
+    /// Make a change back to the version before one that has ended.
+    Undo(undo::Undo),
     /// Let the next batch begin (level L2).
     Approve(Approve),
     /// List all checks: code, when it is asked, severity, meaning.
@@ -111,6 +115,7 @@ pub async fn main(args: Args) -> Outcome {
         Verb::Abort(which) => command(&which, "Abort", "is to stop where it stands").await,
         Verb::Rollback(which) => command(&which, "RollBack", "is to be rolled back").await,
         Verb::Retry(which) => retry(&which).await,
+        Verb::Undo(undo) => undo::main(&undo).await,
         Verb::Approve(approve) => approve_batch(&approve).await,
         Verb::Checks(list) => checks::list(&list).await,
         Verb::SkipCheck(skip) => checks::skip(&skip).await,

@@ -35,7 +35,7 @@ pub struct Args {
     /// Done if it is not there.
     #[arg(long)]
     ignore_not_found: bool,
-    /// Delete an instance's record at once; otherwise one that Weir runs leaves in order first.
+    /// Delete what is in use, and an instance's record at once; otherwise one that Weir runs leaves in order first.
     #[arg(long)]
     force: bool,
     #[command(flatten)]

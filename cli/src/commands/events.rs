@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Duration, sleep};
 
@@ -143,16 +142,15 @@ fn cells(event: &Value) -> [Cell; 5] {
     let field = |name: &str| event[name].as_str().unwrap_or_default();
     let mood = if field("type") == "Warning" { Mood::Busy } else { Mood::Plain };
     let kind = Cell { text: field("type").to_owned(), mood };
-    let time = time::clock(&event["time"], Timestamp::now());
+    let time = time::clock(&event["time"]);
     [time.into(), kind, about(event).into(), field("reason").into(), field("message").into()]
 }
 
 fn audit(found: &[Value], width: Option<usize>) {
-    let now = Timestamp::now();
     let mut table = Table::new(["TIME", "ACTOR", "VERB", "WHAT", "WHY"]);
     for entry in found {
         let text = |path: &str| Cell::from(entry.pointer(path).and_then(Value::as_str).unwrap_or_default());
-        let time = time::clock(&entry["time"], now);
+        let time = time::clock(&entry["time"]);
         table.row([time.into(), text("/author/actor"), text("/verb"), about(entry).into(), text("/author/reason")]);
     }
     print!("{}", table.render(width));

@@ -78,9 +78,10 @@ pub async fn main(args: Args) -> Outcome {
     let until = args.until()?;
     let spec = args.spec(reason, until);
     let body = json!({"apiVersion": API_VERSION, "kind": "Freeze", "metadata": {"name": name}, "spec": spec});
-    client.write(Method::POST, &format!("{BASE}/freezes"), &[], Some(&body), &args.write).await?;
-    let end = until.map_or_else(|| format!("until `weir delete freeze/{name}`"), |until| format!("until {until}"));
+    let answer = client.write(Method::POST, &format!("{BASE}/freezes"), &[], Some(&body), &args.write).await?;
+    let end = until.map_or_else(|| format!("until `weir delete freeze/{name}`"), |until| format!("until {until:.0}"));
     println!("freeze/{name} created, {end}{}", if args.write.dry_run { " (dry run)" } else { "" });
+    answer.warn();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,6 +91,10 @@ impl Args {
         let span = self.r#for.filter(|_| self.schedule.is_none());
         if span.is_some() && self.until.is_some() {
             return Err(Failure::new("--for and --until contradict each other").code(USAGE));
+        }
+        if let Some(until) = self.until.filter(|until| *until <= Timestamp::now()) {
+            let failure = Failure::new(format!("--until {until:.0} is over already: it would hold nothing"));
+            return Err(failure.code(USAGE).hint("times are UTC with Z at the end, or carry their offset"));
         }
         let Some(span) = span else { return Ok(self.until) };
         let from = self.from.unwrap_or_else(Timestamp::now);

@@ -23,7 +23,8 @@ Examples:
   weir get apps,units                     two lists
   weir get changes --watch                follow them
 
-Kinds: apps, units, instances (inst), routes, workloads (wl), freezes, changes (chg), releases (rel), checks, slos, tokens.")]
+Kinds: apps, units, instances (inst), routes, workloads (wl), freezes, changes (chg), changerecords, releases (rel),
+encryptions (enc), releasetrains (train), checks, slos, tokens.")]
 pub struct Args {
     /// KIND, KIND NAME..., or KIND/NAME...
     #[arg(required = true, value_name = "WHAT")]
@@ -34,6 +35,12 @@ pub struct Args {
     /// Only names that begin so.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     prefix: String,
+    /// Only those of this app.
+    #[arg(long, conflicts_with = "watch")]
+    app: Option<String>,
+    /// Only those of this unit.
+    #[arg(long, conflicts_with = "watch")]
+    unit: Option<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -55,21 +62,47 @@ pub async fn main(args: Args) -> Outcome {
         return watch::follow(&client, target, &args.selector, &args.prefix, args.output).await;
     }
     let single = targets.len() == 1 && targets[0].name.is_some();
-    let found = fetch(&client, &targets, &args.selector, &args.prefix).await?;
-    print(&found, args.output, single)
+    let (mut found, missing) = fetch(&client, &targets, &args.selector, &args.prefix).await?;
+    found.iter_mut().for_each(|(_, objects)| objects.retain(|object| args.concerns(object)));
+    let printed = print(&found, args.output, single)?;
+    // What is there is shown all the same.
+    missing.map_or(Ok(printed), Err)
 }
 
-/// One group of resources per kind, in the order asked for.
+impl Args {
+    /// It is of the app and unit asked for.
+    fn concerns(&self, object: &Value) -> bool {
+        let is = |wanted: &Option<String>, field: &str| {
+            wanted.as_ref().is_none_or(|wanted| object["spec"][field].as_str() == Some(wanted))
+        };
+        is(&self.app, "app") && is(&self.unit, "unit")
+    }
+}
+
+/// Resources by kind.
+type Found = Vec<(Kind, Vec<Value>)>;
+
+/// One group of resources per kind, in the order asked for, and those named that are not there.
 async fn fetch(
     client: &Client,
     targets: &[Target],
     selector: &str,
     prefix: &str,
-) -> Result<Vec<(Kind, Vec<Value>)>, Failure> {
-    let mut groups: Vec<(Kind, Vec<Value>)> = Vec::new();
+) -> Result<(Found, Option<Failure>), Failure> {
+    let mut groups: Found = Vec::new();
+    let mut missing: Option<Failure> = None;
     for target in targets {
         let objects = match target.name {
-            Some(_) => vec![client.get(&target.path(), &[]).await?],
+            Some(_) => match client.get(&target.path(), &[]).await {
+                Err(failure) if failure.status == Some(404) => {
+                    missing = Some(match missing {
+                        None => failure,
+                        Some(before) => both(before, failure),
+                    });
+                    continue;
+                }
+                object => vec![object?],
+            },
             None => list(client, target.kind, selector, prefix).await?,
         };
         match groups.iter_mut().find(|(kind, _)| *kind == target.kind) {
@@ -77,7 +110,11 @@ async fn fetch(
             None => groups.push((target.kind, objects)),
         }
     }
-    Ok(groups)
+    Ok((groups, missing))
+}
+
+fn both(before: Failure, failure: Failure) -> Failure {
+    Failure { message: format!("{}; {}", before.message, failure.message), ..before }
 }
 
 /// All resources of a kind, every page.

@@ -117,9 +117,38 @@ async fn make(register: &Register) -> Outcome {
     let name = name(register.app.as_deref(), &register.version);
     let spec = spec(register)?;
     let body = json!({"apiVersion": API_VERSION, "kind": "Release", "metadata": {"name": name}, "spec": spec});
-    client.write(Method::POST, &format!("{BASE}/releases"), &[], Some(&body), &register.write).await?;
-    println!("release/{name} registered{}", if register.write.dry_run { " (dry run)" } else { "" });
+    let dry = if register.write.dry_run { " (dry run)" } else { "" };
+    match client.write(Method::POST, &format!("{BASE}/releases"), &[], Some(&body), &register.write).await {
+        Ok(_) => println!("release/{name} registered{dry}"),
+        // A pipeline that runs again says the same again.
+        Err(failure) if failure.status == Some(409) => match same_facts(&client, &name, &body["spec"]).await? {
+            true => println!("release/{name} is registered already, with the same facts"),
+            false => return Err(failure.hint("with other facts: give it another version, or withdraw that one")),
+        },
+        Err(failure) => return Err(failure),
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that `spec` says is stored so; a withdrawal since then is no contradiction.
+async fn same_facts(client: &Client, name: &str, spec: &Value) -> Result<bool, Failure> {
+    let path = Target { kind: Kind::Release, name: Some(name.to_owned()) }.path();
+    let stored = client.get(&path, &[]).await?;
+    Ok(agrees(&stored["spec"], spec))
+}
+
+fn agrees(stored: &Value, spec: &Value) -> bool {
+    let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    let time = |value: &Value| value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    let same = |field: &str, value: &Value| {
+        let (is, both_times) = (&stored[field], time(value).is_some() && time(&stored[field]) == time(value));
+        is == value || both_times || empty(is) && empty(value)
+    };
+    let said = spec.as_object().into_iter().flatten();
+    let told =
+        stored.as_object().into_iter().flatten().filter(|(field, _)| !["withdrawn", "env"].contains(&field.as_str()));
+    said.into_iter().all(|(field, value)| same(field, value))
+        && told.into_iter().all(|(field, value)| empty(value) || !spec[field].is_null())
 }
 
 fn spec(register: &Register) -> Result<Value, Failure> {
@@ -196,8 +225,9 @@ async fn end(withdraw: &Withdraw) -> Outcome {
     let found = find(&client, &withdraw.version).await?;
     let path = Target { kind: Kind::Release, name: Some(found.clone()) }.path();
     let patch = json!({"spec": {"withdrawn": reason}});
-    client.write(Method::PATCH, &path, &[], Some(&patch), &withdraw.write).await?;
+    let answer = client.write(Method::PATCH, &path, &[], Some(&patch), &withdraw.write).await?;
     println!("release/{found} withdrawn{}", if withdraw.write.dry_run { " (dry run)" } else { "" });
+    answer.warn();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -221,6 +251,19 @@ mod tests {
     fn a_release_is_named_after_component_and_version() {
         assert_eq!(name(None, "1.5.0-n42"), "proxy-1.5.0-n42");
         assert_eq!(name(Some("stock"), "2026/11+A"), "stock-2026-11-a");
+    }
+
+    #[test]
+    fn the_same_facts_may_be_registered_again() {
+        let said = json!({"version": "B", "path": "/p", "commits": [], "committedAt": "2026-01-01T00:00:00Z"});
+        let mut stored =
+            json!({"version": "B", "path": "/p", "args": [], "env": {}, "committedAt": "2026-01-01T00:00:00+00:00"});
+        assert!(agrees(&stored, &said));
+        stored["withdrawn"] = json!("leaks");
+        assert!(agrees(&stored, &said), "what became of it later contradicts nothing");
+        assert!(!agrees(&stored, &json!({"version": "B", "path": "/q"})));
+        stored["commit"] = json!("c0c");
+        assert!(!agrees(&stored, &said), "it says less than is stored");
     }
 
     #[test]

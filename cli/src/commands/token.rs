@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_model::{API_VERSION, Kind};
 use weir_server::login;
 
@@ -93,6 +93,9 @@ struct List {
 struct Revoke {
     /// Name of its record.
     name: String,
+    /// Also if it is one's own, or the last with which an Admin can come in.
+    #[arg(short, long)]
+    yes: bool,
     #[command(flatten)]
     write: Write,
     #[command(flatten)]
@@ -150,8 +153,42 @@ async fn show(list: &List) -> Outcome {
 
 async fn end(revoke: &Revoke) -> Outcome {
     let client = Client::new(&revoke.connection)?;
+    if !revoke.yes && !revoke.write.dry_run {
+        refuse_lockout(&get::list(&client, Kind::Token, "", "").await?, &revoke.name, client.token())?;
+    }
     let path = Target { kind: Kind::Token, name: Some(revoke.name.clone()) }.path();
     client.write(Method::DELETE, &path, &[], None, &revoke.write).await?;
     println!("token/{} revoked{}", revoke.name, if revoke.write.dry_run { " (dry run)" } else { "" });
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever revokes the token that is in use, or the last of an Admin, locks the door from outside.
+fn refuse_lockout(tokens: &[Value], name: &str, own: Option<&str>) -> Result<(), Failure> {
+    let is = |token: &&Value| token["metadata"]["name"] == name;
+    let Some(token) = tokens.iter().find(is) else { return Ok(()) };
+    let admins = tokens.iter().filter(|token| token["spec"]["role"] == "Admin").count();
+    let last = token["spec"]["role"] == "Admin" && admins == 1;
+    let used = own.is_some_and(|own| token["spec"]["sha256"] == login::hash(own));
+    let what = match (last, used) {
+        (true, _) => "is the last token of an Admin: nobody could make another one",
+        (false, true) => "is the token that this command uses",
+        (false, false) => return Ok(()),
+    };
+    Err(Failure::new(format!("token/{name} {what}")).hint("with --yes it is revoked all the same"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_locks_the_door_from_outside_by_mistake() {
+        let token = |name: &str, role: &str| json!({"metadata": {"name": name}, "spec": {"role": role, "sha256": login::hash(name)}});
+        let mut tokens = vec![token("root", "Admin"), token("ci", "Ci")];
+        assert!(refuse_lockout(&tokens, "root", None).unwrap_err().to_string().contains("the last token of an Admin"));
+        assert!(refuse_lockout(&tokens, "ci", Some("root")).is_ok());
+        tokens.push(token("deputy", "Admin"));
+        assert!(refuse_lockout(&tokens, "root", Some("deputy")).is_ok());
+        assert!(refuse_lockout(&tokens, "root", Some("root")).unwrap_err().to_string().contains("this command uses"));
+    }
 }

@@ -12,6 +12,7 @@ use crate::cli::{Connection, Write};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::output::table::{Cell, Table};
+use crate::output::{Format, yaml};
 use crate::target::Target;
 
 /// Arguments of `weir train`.
@@ -45,9 +46,9 @@ enum Verb {
 struct Status {
     /// Its name.
     name: String,
-    /// Print the status as JSON.
-    #[arg(long)]
-    json: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
     #[command(flatten)]
     connection: Connection,
 }
@@ -116,12 +117,11 @@ async fn read(name: &str, connection: &Connection) -> Result<ReleaseTrain, Failu
 
 async fn show(status: &Status) -> Outcome {
     let train = read(&status.name, &status.connection).await?;
-    if status.json {
-        println!("{:#}", json!(train.status));
-        return Ok(ExitCode::SUCCESS);
+    match status.output {
+        Format::Json => println!("{:#}", json!(train.status)),
+        Format::Yaml => print!("{}", yaml(&json!(train.status))?),
+        _ => print!("{}\n\n{}", train.status.message, table(&train).render(None)),
     }
-    println!("{}\n", train.status.message);
-    print!("{}", table(&train).render(None));
     Ok(ExitCode::SUCCESS)
 }
 

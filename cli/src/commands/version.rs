@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::Connection;
 use crate::client::Client;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::output::{Format, pretty, yaml};
 
 /// Arguments of `weir version`.
@@ -30,8 +30,9 @@ pub struct Args {
 /// Prints both versions.
 pub async fn main(args: Args) -> Outcome {
     let mut versions = json!({"client": env!("CARGO_PKG_VERSION")});
-    if !args.client {
-        versions["server"] = Client::new(&args.connection)?.get("/version", &[]).await?["version"].take();
+    let server = if args.client { Ok(None) } else { server(&args.connection).await.map(Some) };
+    if let Ok(Some(server)) = &server {
+        versions["server"] = server.clone();
     }
     match args.output {
         Format::Json => println!("{}", pretty(&versions)),
@@ -42,5 +43,10 @@ pub async fn main(args: Args) -> Outcome {
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    // Its own version is known, whoever is away.
+    server.map(|_| ExitCode::SUCCESS)
+}
+
+async fn server(connection: &Connection) -> Result<Value, Failure> {
+    Ok(Client::new(connection)?.get("/version", &[]).await?["version"].take())
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 use weir_model::Kind;
@@ -12,6 +12,8 @@ use crate::client::Client;
 use crate::failure::{Failure, Outcome, TIMED_OUT, UNREACHABLE, USAGE};
 use crate::output::columns;
 use crate::target::{Target, called, targets};
+
+mod life;
 
 /// Between two attempts to reach a control plane that has gone away.
 const RETRY: Duration = Duration::from_millis(500);
@@ -27,7 +29,8 @@ Examples:
   weir wait workload/stock-east --for status.serving=3
   weir wait app/stock --for delete
 
-Exits with 4 when the time is over. It waits for what is not there yet, too.")]
+Exits with 4 when the time is over, with 1 as soon as the phase cannot come any more, and with 3 if the control plane
+cannot be reached. It waits for what is not there yet, too, and through restarts of the control plane.")]
 pub struct Args {
     /// KIND NAME... or KIND/NAME...
     #[arg(required = true, value_name = "WHAT")]
@@ -58,9 +61,11 @@ enum Goal {
     Deleted,
 }
 
-/// Reads a time such as `90s` or `10m`.
+/// Reads a time such as `90s`, `10m` or `2d`; a day is 24 hours.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let read: SignedDuration = text.parse().map_err(|error| format!("{error}; write e.g. 90s, 10m, 1h"))?;
+    let wrong = |error: jiff::Error| format!("{error}; write e.g. 90s, 10m, 1h, 2d");
+    let span: Span = text.parse().map_err(wrong)?;
+    let read: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
     read.try_into().map_err(|_| "must not be negative".to_owned())
 }
 
@@ -104,17 +109,19 @@ impl Goal {
         }
     }
 
-    /// Refuses what can never be: only some kinds have a phase.
+    /// Refuses what can never be: only some kinds have phases and conditions, and those have names.
     fn suits(&self, kind: Kind) -> Result<(), Failure> {
-        if !matches!(self, Goal::Phase(_)) || matches!(kind, Kind::Instance | Kind::Change) {
-            return Ok(());
+        match self {
+            Goal::Phase(phases) => phases.iter().try_for_each(|phase| life::known_phase(kind, phase)),
+            Goal::Condition { name, .. } => life::known_condition(kind, name),
+            Goal::Field { .. } | Goal::Deleted => Ok(()),
         }
-        let failure = Failure::new(format!("a {kind} has no phase: nothing to wait for")).code(USAGE);
-        Err(match kind {
-            Kind::Workload => failure.hint("wait for its instances: --for status.serving=NUMBER"),
-            _ => failure
-                .hint("instances and changes have one; see `weir get KIND NAME -o yaml`, and --for status.FIELD=VALUE"),
-        })
+    }
+
+    /// True if what is waited for can still become so.
+    fn reachable(&self, kind: Kind, object: &Value) -> bool {
+        let Goal::Phase(phases) = self else { return true };
+        life::reachable(kind, object.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending"), phases)
     }
 }
 
@@ -127,34 +134,52 @@ pub async fn main(args: Args) -> Outcome {
             return Err(Failure::new("name what to wait for: KIND/NAME").code(USAGE));
         }
         args.r#for.suits(target.kind)?;
-        let mut last = None;
-        match timeout_at(deadline, reach(&client, &target, &args.r#for, &mut last)).await {
+        let mut seen = Seen::default();
+        match timeout_at(deadline, reach(&client, &target, &args.r#for, &mut seen)).await {
             Ok(reached) => reached?,
-            Err(_) => return Err(too_late(&target, &args, last.as_ref())),
+            Err(_) => return Err(seen.away.take().unwrap_or_else(|| too_late(&target, &args, seen.last.as_ref()))),
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// What was seen while waiting.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The resource as it was last.
+    last: Option<Value>,
+    /// The control plane has answered once.
+    answered: bool,
+    /// It cannot be reached at the moment.
+    away: Option<Failure>,
+}
+
 /// Follows the resource until it is so, through restarts of the control plane.
-async fn reach(client: &Client, target: &Target, goal: &Goal, last: &mut Option<Value>) -> Result<(), Failure> {
+async fn reach(client: &Client, target: &Target, goal: &Goal, seen: &mut Seen) -> Result<(), Failure> {
     let path = target.path();
     loop {
         let (mut reached, mut there) = (false, false);
         let watch = client.watch(&path, &[], |line| {
+            (seen.answered, seen.away) = (true, None);
             there |= line["type"] == "ADDED";
-            reached = step(&line, goal, last);
+            reached = step(&line, goal, &mut seen.last);
             // What is there comes first, and then a bookmark.
             if !reached && *goal == Goal::Deleted && !there && line["type"] == "BOOKMARK" {
                 println!("{} is not there", named(target));
                 reached = true;
+            }
+            if !reached && line["type"] != "DELETED" && !goal.reachable(target.kind, &line["object"]) {
+                return Err(never(target, &line["object"]));
             }
             Ok(!reached)
         });
         match watch.await {
             Ok(()) if reached => return Ok(()),
             Ok(()) => {}
-            Err(failure) if passing(&failure) => sleep(RETRY).await,
+            Err(failure) if passing(&failure) && seen.answered => {
+                seen.away = Some(failure).filter(|failure| failure.code == UNREACHABLE);
+                sleep(RETRY).await;
+            }
             Err(failure) => return Err(failure),
         }
     }
@@ -163,6 +188,14 @@ async fn reach(client: &Client, target: &Target, goal: &Goal, last: &mut Option<
 /// The control plane is away, or knows the changes since the last look no longer: the next look begins anew.
 fn passing(failure: &Failure) -> bool {
     failure.code == UNREACHABLE || failure.status == Some(410)
+}
+
+/// It will never be so.
+fn never(target: &Target, object: &Value) -> Failure {
+    let message = object.pointer("/status/message").and_then(Value::as_str).unwrap_or_default();
+    let (name, phase) = (named(target), columns::phase(object).text);
+    let failure = Failure::new(format!("{name} is {phase} and stays so: {message}"));
+    failure.hint(format!("weir explain {name}"))
 }
 
 /// Looks at one line of the watch; true if the goal is reached.
@@ -208,10 +241,25 @@ mod tests {
     #[test]
     fn only_what_has_a_phase_is_waited_for_by_phase() {
         let phase = Goal::parse("phase=Serving").unwrap();
-        assert!(phase.suits(Kind::Change).is_ok() && phase.suits(Kind::Instance).is_ok());
+        assert!(phase.suits(Kind::Instance).is_ok());
+        let refused = phase.suits(Kind::Change).unwrap_err();
+        assert!(refused.code == USAGE && refused.to_string().contains("Succeeded"), "{refused}");
         let refused = phase.suits(Kind::Workload).unwrap_err();
         assert!(refused.code == USAGE && refused.to_string().contains("status.serving="), "{refused}");
         assert!(Goal::parse("status.serving=2").unwrap().suits(Kind::Workload).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_come_any_more_is_not_waited_for() {
+        let goal = Goal::parse("phase=Succeeded").unwrap();
+        let reachable = |phase: &str| goal.reachable(Kind::Change, &json!({"status": {"phase": phase}}));
+        assert!(["Pending", "Running", "Blocked", "RollingBack"].into_iter().all(reachable));
+        assert!(!reachable("RolledBack") && !reachable("Aborted"));
+        assert!(goal.reachable(Kind::Change, &json!({})), "a bookmark says nothing");
+        assert!(
+            Goal::parse("condition=Aliv").unwrap().suits(Kind::Instance).unwrap_err().to_string().contains("Alive")
+        );
+        assert!(Goal::parse("condition=Alive").unwrap().suits(Kind::App).is_err());
     }
 
     #[test]
@@ -233,6 +281,7 @@ mod tests {
         assert!(!met("status.serving=20") && !met("status.other=2"));
         assert!(Goal::parse("ready").is_err() && Goal::parse("phase=").is_err());
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
         assert!(duration("-1s").is_err() && duration("soon").is_err());
     }
 }

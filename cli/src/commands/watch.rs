@@ -102,7 +102,7 @@ impl Printer {
     fn new(target: &Target, format: Format) -> Printer {
         let own = columns::header(target.kind).into_iter();
         let own = own.enumerate().map(|(index, header)| (header, if index == 0 { NAME_WIDTH } else { CELL_WIDTH }));
-        let columns: Vec<(&str, usize)> = [("TIME", 8), ("EVENT", 8)].into_iter().chain(own).collect();
+        let columns: Vec<(&str, usize)> = [("TIME", 20), ("EVENT", 8)].into_iter().chain(own).collect();
         let mut printer = Printer { format, lines: Lines::new(&columns) };
         if matches!(format, Format::Table | Format::Wide) {
             printer.print(columns.iter().map(|(header, _)| Cell::from(*header)));
@@ -127,7 +127,7 @@ impl Printer {
             "DELETED" => Mood::Bad,
             _ => Mood::Plain,
         };
-        let time = Cell::from(time::clock(&Value::from(now.to_string()), now));
+        let time = Cell::from(time::clock(&Value::from(now.to_string())));
         let event = Cell { text: event.to_owned(), mood };
         self.print([time, event].into_iter().chain(columns::row(object)));
     }

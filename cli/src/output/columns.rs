@@ -3,7 +3,8 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use weir_model::Kind;
+use weir_model::freeze::Moment;
+use weir_model::{FreezeSpec, Kind};
 
 use super::table::{Cell, Mood, Table};
 use super::time;
@@ -75,9 +76,13 @@ fn own(kind: Kind) -> Vec<Column> {
             Column("COMMAND", true, |o, _| list(o, "/spec/command")),
         ],
         Kind::Freeze => vec![
-            Column("FROM", false, |o, now| time::clock(&o["spec"]["from"], now).into()),
-            Column("UNTIL", false, |o, now| time::clock(&o["spec"]["until"], now).into()),
+            Column("EFFECT", false, |o, _| text(o, "/spec/effect")),
+            Column("HOLDS", false, holds),
+            Column("SCHEDULE", false, schedule),
+            Column("FROM", true, |o, _| time::clock(&o["spec"]["from"]).into()),
+            Column("UNTIL", false, |o, _| time::clock(&o["spec"]["until"]).into()),
             Column("APPS", false, |o, _| everything(list(o, "/spec/apps"))),
+            Column("LINES", false, |o, _| everything(list(o, "/spec/lines"))),
             Column("UNITS", false, |o, _| everything(list(o, "/spec/units"))),
             Column("REASON", false, |o, _| text(o, "/spec/reason")),
         ],
@@ -93,7 +98,7 @@ fn own(kind: Kind) -> Vec<Column> {
         Kind::ChangeRecord => vec![
             Column("CHANGE", false, |o, _| text(o, "/spec/change")),
             Column("NUMBER", false, |o, _| text(o, "/spec/number")),
-            Column("AT", false, |o, now| time::clock(&o["spec"]["at"], now).into()),
+            Column("AT", false, |o, _| time::clock(&o["spec"]["at"]).into()),
             Column("NOTE", false, |o, _| text(o, "/spec/step/notes/0/message")),
         ],
         Kind::Release => vec![
@@ -116,7 +121,7 @@ fn own(kind: Kind) -> Vec<Column> {
             Column("CANARY", false, |o, _| text(o, "/status/canary/version")),
             Column("PRODUCTION", false, |o, _| text(o, "/status/production/version")),
             Column("RELEASED", false, |o, _| text(o, "/status/released")),
-            Column("DEPARTS", false, |o, now| time::clock(&o["status"]["nextDeparture"], now).into()),
+            Column("DEPARTS", false, |o, _| time::clock(&o["status"]["nextDeparture"]).into()),
             Column("MESSAGE", true, |o, _| text(o, "/status/message")),
         ],
         Kind::Check => vec![
@@ -137,7 +142,7 @@ fn own(kind: Kind) -> Vec<Column> {
         Kind::Token => vec![
             Column("ACTOR", false, |o, _| text(o, "/spec/actor")),
             Column("ROLE", false, |o, _| text(o, "/spec/role")),
-            Column("EXPIRES", false, |o, now| time::clock(&o["spec"]["expiresAt"], now).into()),
+            Column("EXPIRES", false, |o, _| time::clock(&o["spec"]["expiresAt"]).into()),
         ],
     }
 }
@@ -152,6 +157,7 @@ fn instance() -> Vec<Column> {
         Column("ZONE", true, |o, _| text(o, "/spec/zone")),
         Column("GROUP", true, |o, _| text(o, "/spec/group")),
         Column("STACK", true, |o, _| text(o, "/spec/stack")),
+        Column("APP VERSION", true, app_version),
         Column("MANAGED BY", true, |o, _| text(o, "/spec/managedBy")),
         Column("SELF-CHECK", true, self_check),
         Column("APP PID", true, |o, _| text(o, "/status/appPid")),
@@ -168,8 +174,8 @@ fn change() -> Vec<Column> {
         Column("LEVEL", true, level),
         Column("REQUESTS", true, |o, _| total(o, "requests")),
         Column("ERRORS", true, |o, _| total(o, "errors")),
-        Column("STARTED", true, |o, now| time::clock(&o["status"]["startedAt"], now).into()),
-        Column("FINISHED", true, |o, now| time::clock(&o["status"]["finishedAt"], now).into()),
+        Column("STARTED", true, |o, _| time::clock(&o["status"]["startedAt"]).into()),
+        Column("FINISHED", true, |o, _| time::clock(&o["status"]["finishedAt"]).into()),
     ]
 }
 
@@ -241,6 +247,39 @@ fn proxy(object: &Value, _: Timestamp) -> Cell {
             Cell { text: format!("{} → {wanted}{suffix}", if is.is_empty() { "-" } else { &is }), mood: Mood::Busy }
         }
     }
+}
+
+/// The version of the program: the one that runs, and on the way to another one that as well.
+fn app_version(object: &Value, _: Timestamp) -> Cell {
+    let (is, wanted) = (text(object, "/status/appVersion"), text(object, "/spec/appVersion"));
+    match is.text.is_empty() || wanted.text.is_empty() || is.text == wanted.text {
+        true => {
+            if is.text.is_empty() {
+                wanted
+            } else {
+                is
+            }
+        }
+        false => Cell { text: format!("{} → {}", is.text, wanted.text), mood: Mood::Busy },
+    }
+}
+
+/// Whether a window holds at this moment.
+fn holds(object: &Value, now: Timestamp) -> Cell {
+    let spec: Result<FreezeSpec, _> = serde_json::from_value(object["spec"].clone());
+    match spec.map(|spec| spec.at(now)) {
+        Ok(Moment::Within(_)) => Cell { text: "now".into(), mood: Mood::Busy },
+        Ok(Moment::Outside(Some(_))) => "later".into(),
+        Ok(Moment::Outside(None)) => "no more".into(),
+        Err(_) => Cell::default(),
+    }
+}
+
+fn schedule(object: &Value, _: Timestamp) -> Cell {
+    let cron = text(object, "/spec/schedule/cron");
+    let seconds = number(object, "/spec/schedule/durationSeconds");
+    let zone = text(object, "/spec/schedule/timeZone").text;
+    cron.map(|cron| format!("{cron} for {} {zone}", time::span(i64::try_from(seconds).unwrap_or(i64::MAX))))
 }
 
 fn address(object: &Value, _: Timestamp) -> Cell {

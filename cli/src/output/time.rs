@@ -19,13 +19,10 @@ pub fn span(seconds: i64) -> String {
     }
 }
 
-/// `14:03:59` today, with the date otherwise.
-pub fn clock(time: &Value, now: Timestamp) -> String {
-    let Some(time) = time.as_str().and_then(|text| text.parse::<Timestamp>().ok()) else { return "-".to_owned() };
-    let zone = jiff::tz::TimeZone::system();
-    let (time, now) = (time.to_zoned(zone.clone()), now.to_zoned(zone));
-    let format = if time.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
-    time.strftime(format).to_string()
+/// `2026-01-31T14:03:59Z`: UTC to the second, as times are written everywhere.
+pub fn clock(time: &Value) -> String {
+    let time = time.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    time.map_or("-".to_owned(), |time| format!("{time:.0}"))
 }
 
 #[cfg(test)]
@@ -39,5 +36,7 @@ mod tests {
         let now = "2026-01-01T00:01:00Z".parse().unwrap();
         assert_eq!(age(&"2026-01-01T00:00:00Z".into(), now), "60s");
         assert_eq!(age(&Value::Null, now), "-");
+        assert_eq!(clock(&"2026-01-01T08:00:00.123456+08:00".into()), "2026-01-01T00:00:00Z");
+        assert_eq!(clock(&Value::Null), "-");
     }
 }

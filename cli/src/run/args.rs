@@ -39,8 +39,11 @@ pub struct Args {
     #[arg(long, default_value = "", hide_default_value = true)]
     pub app_version: String,
     /// What the program speaks: http1, http2, grpc, bolt, dubbo or tcp.
-    #[arg(long, default_value = "http1")]
+    #[arg(long, default_value = "http1", value_parser = ["http1", "http2", "grpc", "bolt", "dubbo", "tcp"], hide_possible_values = true)]
     pub protocol: String,
+    /// A label of the instance, for selectors; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
     /// Port on 127.0.0.1 at which the program listens.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub port: u16,
@@ -90,6 +93,13 @@ fn parse_upstream(text: &str) -> Result<(String, SocketAddr), String> {
     if app.is_empty() { Err("the app before = is empty".to_owned()) } else { Ok((app.to_owned(), listen)) }
 }
 
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("use KEY=VALUE, e.g. team=pay".to_owned()),
+    }
+}
+
 fn parse_release(text: &str) -> Result<Artifact, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
@@ -106,6 +116,12 @@ impl Args {
         let mut rules = Validator::new();
         rules.name("--app", &self.app);
         self.instance.iter().for_each(|name| rules.name("--instance", name));
+        for (flag, name) in [("--unit", &self.unit), ("--zone", &self.zone), ("--group", &self.group)] {
+            if !name.is_empty() {
+                rules.name(flag, name);
+            }
+        }
+        rules.labels("--label", &self.labels.iter().cloned().collect());
         rules.finish().map_err(|invalid| invalid.to_string())?;
         if self.instance.is_none() {
             self.instance = Some(format!("{}-{}", self.app, made_up()));
@@ -192,6 +208,9 @@ impl Args {
         for (app, listen) in &self.upstreams {
             flag("upstream", format!("{app}={listen}"));
         }
+        for (key, value) in &self.labels {
+            flag("label", format!("{key}={value}"));
+        }
         args.extend(artifact.args.iter().cloned());
         args
     }
@@ -261,6 +280,8 @@ mod tests {
             assert!(args(&["--app", wrong]).complete().unwrap_err().contains("--app"), "{wrong}");
         }
         assert!(args(&["--app", "a", "--instance", "a-1"]).complete().is_ok());
+        assert!(args(&["--app", "a", "--unit", "East 1"]).complete().unwrap_err().contains("--unit"));
+        assert!(Line::try_parse_from(["run", "--app", "a", "--protocol", "foo"]).is_err());
     }
 
     #[test]

@@ -20,12 +20,12 @@ mod sockets;
 pub mod spawn;
 mod supervisor;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
 use crate::context::Context;
+use crate::output::color;
 
 pub use args::Args;
 
@@ -40,6 +40,8 @@ impl Args {
 /// Runs the supervisor until its program ends or it is told to stop. Must be the only thread of the process: children
 /// get a signal when the thread that started them ends.
 pub fn main(mut args: Args) -> ExitCode {
+    // A variable that is set to nothing says nothing.
+    args.token = args.token.filter(|token| !token.trim().is_empty());
     if args.token.is_none() || args.control_ca.is_none() {
         match Context::load() {
             Ok(login) => args.know(&login),
@@ -48,7 +50,7 @@ pub fn main(mut args: Args) -> ExitCode {
     }
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
+    let _ = log.with_ansi(color::stderr().on()).try_init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(supervisor::run(args)));
     ended.unwrap_or_else(|message| {

@@ -19,6 +19,8 @@ use super::spawn;
 pub const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long another process may hold the program's port before it is called taken.
 pub const LET_GO_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to listen before a person is told.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two tries to connect to its port: another process's socket gives no event to wait on.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -27,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub enum Event {
     /// Its port accepts.
     Listens,
+    /// Its port does not accept yet, after [`LISTEN_PATIENCE`].
+    Silent,
     /// It has ended.
     Ended(io::Result<ExitStatus>),
 }
@@ -38,6 +42,8 @@ pub struct Program {
     status: Option<AppStatus>,
     address: Option<SocketAddr>,
     listens: bool,
+    /// When it is said that it does not listen, unless that has been said.
+    complain_at: Option<Instant>,
     /// When SIGTERM was sent, and whether SIGKILL was.
     ending: Option<(Instant, bool)>,
     code: u8,
@@ -59,6 +65,7 @@ impl Program {
             child: Some(child),
             status,
             address: Some(SocketAddr::new(args.app_address, args.port)),
+            complain_at: Some(Instant::now() + LISTEN_PATIENCE),
             ..Program::default()
         })
     }
@@ -87,6 +94,10 @@ impl Program {
             () = accepts(self.address), if !self.listens => {
                 self.listens = true;
                 return Event::Listens;
+            }
+            () = until(self.complain_at), if !self.listens => {
+                self.complain_at = None;
+                return Event::Silent;
             }
         };
         // What it has started itself goes with it.
@@ -159,6 +170,13 @@ pub async fn refuse_taken(args: &Args, patience: Duration) -> Result<(), String>
     Ok(())
 }
 
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Resolves when something accepts at the address.
 async fn accepts(address: Option<SocketAddr>) {
     let Some(address) = address else { return };
@@ -176,6 +194,7 @@ fn exit_code(status: ExitStatus) -> u8 {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use futures::FutureExt;
 
     use super::*;
 
@@ -183,6 +202,20 @@ mod tests {
     struct Line {
         #[command(flatten)]
         args: Args,
+    }
+
+    #[tokio::test]
+    async fn that_a_program_does_not_listen_is_said_once() {
+        let mut sleep = spawn::child("sleep".as_ref());
+        let child = sleep.arg("600").kill_on_drop(true).spawn().unwrap();
+        let mut program = Program {
+            child: Some(child),
+            address: Some("127.0.0.1:1".parse().unwrap()),
+            complain_at: Some(Instant::now()),
+            ..Program::default()
+        };
+        assert!(matches!(program.event().await, Event::Silent));
+        assert!(program.complain_at.is_none() && program.event().now_or_never().is_none());
     }
 
     #[tokio::test]

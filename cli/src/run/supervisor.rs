@@ -126,6 +126,11 @@ impl Supervisor {
             Event::Program(program::Event::Listens) => {
                 tracing::info!("the program listens on {}:{}", self.args.app_address, self.args.port);
             }
+            Event::Program(program::Event::Silent) => tracing::warn!(
+                "nothing listens on {}:{} yet: the program gets no requests before it does; is --port right?",
+                self.args.app_address,
+                self.args.port
+            ),
             Event::Program(program::Event::Ended(status)) => self.program_ended(status.map_err(text)?),
             Event::Signal if self.stopping => self.kill(now),
             Event::Signal => self.stop(),

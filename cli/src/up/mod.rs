@@ -21,7 +21,7 @@ mod screen;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -81,9 +81,11 @@ pub fn main(args: Args) -> ExitCode {
 
 async fn run(mut args: Args) -> Result<ExitCode, String> {
     args.demo |= args.demo_exit;
+    args.report.as_deref().map_or(Ok(()), refuse_unwritable)?;
     let mut screen = Screen::new();
     let instances = leftovers::Instances::of(&args.data);
     if args.down {
+        refuse_served(&args.data)?;
         return down(&mut screen, &instances).await;
     }
     tell_leftovers(&mut screen, &instances)?;
@@ -121,6 +123,23 @@ async fn work(args: &Args, screen: &mut Screen, api: &Api) -> Result<ExitCode, S
         args.xds,
     ));
     std::future::pending().await
+}
+
+/// Before the demo runs for minutes, not after.
+fn refuse_unwritable(report: &Path) -> Result<(), String> {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(report);
+    opened.map(drop).map_err(|error| format!("--report {}: {error}", report.display()))
+}
+
+/// A control plane that runs would start again what is stopped here.
+fn refuse_served(data: &Path) -> Result<(), String> {
+    let served = weir_server::served_by(data).map_err(|error| format!("{}: {error}", data.display()))?;
+    served.map_or(Ok(()), |holder| {
+        let folder = data.display();
+        Err(format!(
+            "{holder} serves from {folder} and would start them again: end it first, Ctrl-C stops them in order"
+        ))
+    })
 }
 
 async fn down(screen: &mut Screen, instances: &leftovers::Instances) -> Result<ExitCode, String> {

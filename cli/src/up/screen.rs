@@ -26,29 +26,37 @@ impl Screen {
     /// A line that stays.
     pub fn line(&mut self, text: &str) {
         self.clear();
-        println!("{text}");
+        say(text);
     }
 
     /// What is so at the moment; replaces what was said so before.
     pub fn now(&mut self, text: &str) {
         if self.terminal {
-            print!("\r\x1b[2K{}", fitting(text));
-            let _ = stdout().flush();
+            show(&format!("\r\x1b[2K{}", fitting(text)));
             self.shown = true;
         } else if self.last_plain.is_none_or(|last| last.elapsed() >= PLAIN_PERIOD) {
             self.last_plain = Some(Instant::now());
-            println!("    {text}");
+            say(&format!("    {text}"));
         }
     }
 
     /// Takes the changing line away.
     pub fn clear(&mut self) {
         if self.shown {
-            print!("\r\x1b[2K");
-            let _ = stdout().flush();
+            show("\r\x1b[2K");
             self.shown = false;
         }
     }
+}
+
+/// A reader that has gone (`weir up | head`) is no reason to leave instances behind: what runs is stopped in order.
+fn say(text: &str) {
+    let _gone = writeln!(stdout(), "{text}");
+}
+
+fn show(text: &str) {
+    let mut out = stdout();
+    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// As much as fits in one row: a wrapped line could not be replaced.

@@ -25,6 +25,8 @@ mod resources;
 mod serve;
 mod shared;
 mod skips;
+mod users;
+mod warnings;
 mod watching;
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::merge::{merge, three_way};
 use crate::params::{self, ListParams, WriteParams};
 use crate::removal::{self, Removal};
 use crate::shared::Shared;
-use crate::{skips, watching};
+use crate::{skips, users, warnings, watching};
 
 /// Annotation with the text applied last: fields it set and the next text leaves out are removed.
 pub(crate) const LAST_APPLIED: &str = "weir.dev/last-applied";
@@ -196,7 +196,9 @@ impl<'a> Write<'a> {
             self.shared.store.create(object, &self.author).await?
         };
         self.done(key.kind).await;
-        Ok((StatusCode::CREATED, [(RESULT, "created")], Json(stored)).into_response())
+        let mut response = (StatusCode::CREATED, [(RESULT, "created")], Json(&stored)).into_response();
+        warnings::add(&*self.shared.store, None, &stored, &mut response).await;
+        Ok(response)
     }
 
     async fn update(&self, before: &Object, mut object: Object) -> Result<Response> {
@@ -215,7 +217,9 @@ impl<'a> Write<'a> {
             self.shared.store.update(object, &self.author).await?
         };
         self.done(key.kind).await;
-        Ok(([(RESULT, told(before, &after))], Json(after)).into_response())
+        let mut response = ([(RESULT, told(before, &after))], Json(&after)).into_response();
+        warnings::add(&*self.shared.store, Some(before), &after, &mut response).await;
+        Ok(response)
     }
 
     /// Merges into what is stored, anew when somebody writes in between, unless the patch names the version it is of.
@@ -233,12 +237,15 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Creates the resource, or merges what the text says and no longer says into what is stored.
+    /// Creates the resource, or merges what the text says and no longer says into what is stored. A text that names the
+    /// version it was made from is for that version only.
     async fn apply(&self, object: Object) -> Result<Response> {
         let text = applied(&object);
         let mut tries = 0;
         loop {
-            let result = match self.shared.store.get(&object.key()).await? {
+            let before = self.shared.store.get(&object.key()).await?;
+            refuse_stale(&object, before.as_ref())?;
+            let result = match before {
                 None => self.create(remembering(object.clone(), &text)).await,
                 Some(before) => self.apply_over(&before, &text).await,
             };
@@ -267,7 +274,12 @@ impl<'a> Write<'a> {
                     leaving.metadata.resource_version = version;
                     self.update(&before, *leaving).await
                 }
-                Removal::Now => self.delete_now(&before, version).await,
+                Removal::Now => {
+                    if !params.force {
+                        users::refuse_used(&*self.shared.store, &before).await?;
+                    }
+                    self.delete_now(&before, version).await
+                }
             };
             match result {
                 Err(error)
@@ -293,6 +305,21 @@ impl<'a> Write<'a> {
     async fn done(&self, kind: Kind) {
         if kind == Kind::Token && !self.dry_run {
             self.shared.logins.forget().await;
+        }
+    }
+}
+
+fn refuse_stale(object: &Object, before: Option<&Object>) -> Result<()> {
+    let given = object.metadata.resource_version;
+    let stored = before.map_or(0, |before| before.metadata.resource_version);
+    if given == 0 || given == stored {
+        return Ok(());
+    }
+    match before {
+        Some(_) => Err(StoreError::Conflict { key: object.key(), stored, given }.into()),
+        None => {
+            let gone = format!("{} is not there any more, the text is of its version {given}", object.key());
+            Err(ApiError::conflict(format!("{gone}: leave `metadata.resourceVersion` out to make it anew")))
         }
     }
 }

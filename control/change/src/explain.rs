@@ -13,6 +13,7 @@ use weir_store::{Store, typed};
 use crate::execute::with_names;
 use crate::report::check_text;
 use crate::windows::{Way, Windows};
+use crate::world::many;
 
 /// Entries of a list before "and so on".
 const LISTED: usize = 5;
@@ -91,7 +92,7 @@ fn headline(out: &mut String, change: &Change, now: Timestamp) {
     line(out, &status.message);
     if let Some(started) = status.started_at {
         let until = status.finished_at.unwrap_or(now);
-        line(out, &format!("It began {started} and has taken {} s.", until.duration_since(started).as_secs()));
+        line(out, &format!("It began {started:.0} and has taken {} s.", until.duration_since(started).as_secs()));
     }
 }
 
@@ -167,9 +168,11 @@ fn moving(batch: &Batch) -> impl Iterator<Item = &String> {
 fn forecast(out: &mut String, change: &Change) {
     let waiting: Vec<&Batch> = change.status.batches.iter().filter(|b| b.phase == BatchPhase::Waiting).collect();
     let Some(last) = waiting.last() else { return };
-    let instances: usize = waiting.iter().map(|b| b.instances.len()).sum();
-    let end = last.forecast_end.map(|end| format!("; forecast end {end}")).unwrap_or_default();
-    line(out, &format!("To come: {} batches with {instances} instances{end}.", waiting.len()));
+    // Their names are not known any more after a restart, their sizes are.
+    let instances: usize = waiting.iter().map(|b| b.size as usize).sum();
+    let end = last.forecast_end.map(|end| format!("; forecast end {end:.0}")).unwrap_or_default();
+    let batches = many(waiting.len(), "batch", "batches");
+    line(out, &format!("To come: {batches} with {}{end}.", many(instances, "instance", "instances")));
 }
 
 /// Which windows hold how many of those that are still to change.
@@ -191,8 +194,16 @@ fn windows(out: &mut String, change: &Change, fleet: &Fleet<'_>, now: Timestamp)
     }
     for ((number, until), count) in held.into_iter().take(LISTED) {
         let freeze = &fleet.freezes[number];
-        let until = until.map_or("until it is deleted".to_owned(), |until| format!("until {until}"));
-        line(out, &format!("{} holds {count} instances {until}: {}.", freeze.key(), freeze.spec.reason));
+        let until = until.map_or("until it is deleted".to_owned(), |until| format!("until {until:.0}"));
+        line(
+            out,
+            &format!(
+                "{} holds {} {until}: {}.",
+                freeze.key(),
+                many(count, "instance", "instances"),
+                freeze.spec.reason
+            ),
+        );
     }
 }
 
@@ -219,7 +230,15 @@ fn advice(change: &Change) -> String {
     let command = |verb: &str| format!("weir change {verb} {name}");
     match (change.status.phase, change.status.blocked) {
         (ChangePhase::Blocked, Some(BlockReason::ReleaseMissing)) => {
-            format!("Next: apply a Release of {}; the change then goes on by itself.", change.spec.action)
+            let goes_on = "the change then goes on by itself";
+            format!(
+                "Next: apply a Release of {} that is not withdrawn ({goes_on}), or `{}`.",
+                change.spec.action,
+                command("abort")
+            )
+        }
+        (ChangePhase::Blocked, Some(BlockReason::NothingInScope)) => {
+            format!("Next: correct spec.scope and apply it again, or `{}`.", command("abort"))
         }
         (ChangePhase::Blocked, Some(BlockReason::CheckFailed)) => {
             format!("Next: repair what the check found, or `{} CHECK --reason WHY`.", command("skip-check"))

@@ -61,6 +61,8 @@ pub struct Fleet {
     slos: BTreeMap<String, SloFact>,
     policies: BTreeMap<String, ChangePolicySpec>,
     configuration: Configuration,
+    /// Releases that were withdrawn: of what, and why.
+    withdrawn: BTreeMap<String, ((Component, String), String)>,
 }
 
 /// An instance, whichever change looks at it.
@@ -179,6 +181,7 @@ impl Fleet {
             Kind::Freeze => drop(self.freezes.insert(name, Resource::<FreezeSpec>::try_from(object)?.spec)),
             Kind::Release => {
                 let spec = Resource::<ReleaseSpec>::try_from(object)?.spec;
+                self.note_withdrawal(&name, &spec);
                 // One that was withdrawn is as good as none.
                 match spec.withdrawn {
                     None => drop(self.releases.insert(name, released(spec))),
@@ -206,7 +209,7 @@ impl Fleet {
             Kind::App => drop(self.apps.remove(name)),
             Kind::Unit => drop(self.canaries.remove(name)),
             Kind::Freeze => drop(self.freezes.remove(name)),
-            Kind::Release => drop(self.releases.remove(name)),
+            Kind::Release => drop((self.releases.remove(name), self.withdrawn.remove(name))),
             Kind::Workload => drop(self.workloads.remove(name)),
             Kind::Change => drop(self.changes.remove(name)),
             Kind::Check => drop(self.checks.remove(name)),
@@ -214,6 +217,27 @@ impl Fleet {
             Kind::ChangePolicy => drop(self.policies.remove(name)),
             _ => {}
         }
+    }
+
+    fn note_withdrawal(&mut self, name: &str, spec: &ReleaseSpec) {
+        match &spec.withdrawn {
+            None => drop(self.withdrawn.remove(name)),
+            Some(why) => {
+                let version = (spec.component.clone(), spec.version.clone());
+                self.withdrawn.insert(name.to_owned(), (version, why.clone()));
+            }
+        }
+    }
+
+    /// Why the version that `change` brings was withdrawn, if it was.
+    fn withdrawal(&self, change: &Change) -> Option<String> {
+        let component = match &change.spec.action {
+            Action::ProxyUpgrade { .. } => Component::Proxy,
+            Action::AppRelease { app, .. } => Component::App(app.clone()),
+            Action::ConfigPublish { .. } => return None,
+        };
+        let wanted = (component, change.spec.target().to_owned());
+        self.withdrawn.values().find(|(version, _)| *version == wanted).map(|(_, why)| why.clone())
     }
 
     fn note_instance(&mut self, instance: &Instance) {
@@ -247,6 +271,7 @@ impl Fleet {
         World {
             unsettled: self.unsettled(&members, change),
             bound: self.bound(&members),
+            withdrawn: self.withdrawal(change),
             freezes: windows(&change.spec, self.freezes.values(), &slos),
             resources: self.configuration.stored(&change.spec.action),
             released: release.is_some() || change.spec.action.is_configuration(),

@@ -15,7 +15,7 @@ use crate::defence::{self, Facts, Stage};
 use crate::fleet::Fleet;
 use crate::plan::{Input, Past, Plan, Planned, Wait, plan};
 use crate::report::check_text;
-use crate::world::{Member, World};
+use crate::world::{Member, World, many, nothing_in_scope};
 
 /// How long one instance takes to change where nothing is known (seconds).
 pub(crate) const ASSUMED_PACE_SECONDS: u64 = 15;
@@ -30,6 +30,8 @@ const MAX_WAITS: usize = 100;
 pub struct Preview {
     /// What it would do.
     pub action: String,
+    /// Instances that it is about.
+    pub in_scope: usize,
     /// Batches, in order.
     pub batches: Vec<PreviewBatch>,
     /// Who would have to wait, by reason.
@@ -106,10 +108,12 @@ pub fn of(change: &Change, world: &World, now: Timestamp) -> Preview {
     let findings = check(&input, &plan, now);
     let mut obstacles: Vec<String> = findings.iter().map(|f| format!("unsafe: {f}")).collect();
     if !world.released {
-        obstacles.push(format!("there is no Release of {}", spec.action));
+        obstacles.push(world.no_release(&spec.action));
     }
     obstacles.extend(world.rival.iter().map(|r| format!("change/{r} goes first: it is about the same instances")));
-    if plan.batches.is_empty() && plan.deferred.is_empty() {
+    if world.in_scope() == 0 && !spec.action.is_configuration() {
+        obstacles.push(nothing_in_scope(spec));
+    } else if plan.batches.is_empty() && plan.deferred.is_empty() {
         obstacles.push("there is nothing to do: no instance in scope has to change".to_owned());
     }
     obstacles.extend(checks(change, world, (&plan, &findings), now));
@@ -118,6 +122,7 @@ pub fn of(change: &Change, world: &World, now: Timestamp) -> Preview {
     let largest = |of: fn(&PreviewBatch) -> f64| batches.iter().map(of).fold(0.0, f64::max);
     Preview {
         action: spec.action.to_string(),
+        in_scope: world.in_scope(),
         deferred: deferred(&plan),
         ends: plan.batches.last().map(|b| b.end),
         largest_instances: largest(|b| b.instances as f64) as usize,
@@ -190,15 +195,26 @@ impl Preview {
         for b in &self.batches {
             let _ = writeln!(
                 text,
-                "batch {}: {} instances, {:.1} % of the traffic weight, {} to {}\n  {}",
-                b.number, b.instances, b.weight_percent, b.start, b.end, b.why
+                "batch {}: {}, {:.1} % of the traffic weight, {:.0} to {:.0}\n  {}",
+                b.number,
+                many(b.instances, "instance", "instances"),
+                b.weight_percent,
+                b.start,
+                b.end,
+                b.why
             );
         }
         for w in &self.deferred {
-            let until = w.until.map_or("not known to end".to_owned(), |until| format!("until {until}"));
-            let _ = writeln!(text, "deferred: {} instances (e.g. {}), {}, {until}", w.instances, w.example, w.reason);
+            let until = w.until.map_or("not known to end".to_owned(), |until| format!("until {until:.0}"));
+            let _ = writeln!(
+                text,
+                "deferred: {} (e.g. {}), {}, {until}",
+                many(w.instances, "instance", "instances"),
+                w.example,
+                w.reason
+            );
         }
-        let ends = self.ends.map_or("nothing would run".to_owned(), |ends| format!("forecast end {ends}"));
+        let ends = self.ends.map_or("nothing would run".to_owned(), |ends| format!("forecast end {ends:.0}"));
         let _ = writeln!(
             text,
             "{ends}; largest blast radius {} instances, {:.1} % of the traffic weight",

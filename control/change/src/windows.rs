@@ -9,11 +9,15 @@
 //! Pure. Schedules are read once ([`Windows::new`]), the windows of a place are found once ([`Windows::calendar`]), and
 //! each window is asked once per moment ([`Windows::at`]), whatever the number of places.
 
+mod words;
+
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use weir_model::FreezeSpec;
 use weir_model::freeze::{Effect, Moment, Place, Window};
+
+pub use words::explain;
 
 /// All windows that there are.
 #[derive(Debug, Default)]

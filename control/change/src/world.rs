@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_model::change::Level;
+use weir_model::change::{Action, Level};
 use weir_model::freeze::Place;
 use weir_model::instance::{InstancePhase, ManagedBy};
 use weir_model::slo::Alert;
@@ -128,6 +128,8 @@ pub struct World {
     pub bound: Option<Bound>,
     /// Workloads whose instances are all in scope and that make new instances with another version.
     pub unsettled: Vec<String>,
+    /// Why the Release of what is wanted was withdrawn, if it was.
+    pub withdrawn: Option<String>,
     /// Apps in scope of which nobody is named as owner.
     pub ownerless: Vec<Name>,
     /// Tests of the Release's build that failed.
@@ -177,6 +179,39 @@ impl SloFact {
         let words = || format!("slo/{} burns its error budget at paging speed: {} waits", self.name, self.app);
         (self.alert == Alert::Page).then(words)
     }
+}
+
+impl World {
+    /// Why what is wanted cannot be brought anywhere: its Release is missing or withdrawn.
+    pub fn no_release(&self, action: &Action) -> String {
+        match &self.withdrawn {
+            Some(why) => format!("the Release of {action} is withdrawn: {why}"),
+            None => format!("there is no Release of {action}"),
+        }
+    }
+
+    /// Instances that the change is about.
+    pub fn in_scope(&self) -> usize {
+        self.members.iter().filter(|member| member.in_scope).count()
+    }
+}
+
+/// What is wrong with a change that is about nobody, and what to do.
+pub fn nothing_in_scope(spec: &ChangeSpec) -> String {
+    let app = match &spec.action {
+        Action::AppRelease { app, .. } => format!(" of app {app}"),
+        Action::ProxyUpgrade { .. } | Action::ConfigPublish { .. } => String::new(),
+    };
+    format!(
+        "nothing in scope: no instance{app} that Weir runs is in {}; correct `scope`, or it goes on by itself when \
+         there is one (those that joined by `weir run` are changed by whoever runs them)",
+        spec.scope
+    )
+}
+
+/// A count with its noun.
+pub fn many(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 /// How far a policy lets a change go by itself.

@@ -198,7 +198,10 @@ fn come_up(input: Input<'_>, phase: InstancePhase) -> Step {
 /// ## Failed => (Serving | Draining | Starting)
 fn failed(input: Input<'_>) -> Step {
     let kept = &input.instance.status.message;
-    let Some(seen) = input.seen else { return start_again(input) };
+    let Some(seen) = input.seen else {
+        // To try would be to fail again, after a longer wait each time: it starts as soon as there is a release.
+        return input.release.map_or_else(|reason| wait(InstancePhase::Failed, IDLE, reason), |()| start_again(input));
+    };
     let wanted = &input.instance.spec.proxy_version;
     if seen.proxy.wanted != *wanted && input.release.is_ok() {
         return go(InstancePhase::Draining, &format!("another proxy is wanted now: {wanted}"));
@@ -483,6 +486,18 @@ pub(crate) mod tests {
         };
         assert_eq!((after(3).phase, after(3).again), (Failed, Duration::from_secs(1)));
         assert_eq!(after(4).phase, Starting);
+    }
+
+    #[test]
+    fn what_waits_for_a_release_starts_as_soon_as_there_is_one() {
+        let mut waiting = instance("B", Failed);
+        waiting.status.failures = 1;
+        waiting.status.phase_since = Some(Timestamp::UNIX_EPOCH);
+        let now = Timestamp::from_second(300).unwrap();
+        let missing = decide(Input { instance: &waiting, seen: None, release: Err("there is no Release"), now });
+        assert_eq!((missing.phase, missing.message.as_str()), (Failed, "there is no Release"));
+        assert_eq!(missing.again, IDLE, "it does not wait longer each time");
+        assert_eq!(decide(Input { instance: &waiting, seen: None, release: Ok(()), now }).phase, Starting);
     }
 
     #[test]

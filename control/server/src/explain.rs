@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use weir_api::{ChangeDesk, Explain};
-use weir_model::{Encryption, Kind, Object};
+use weir_model::{Encryption, Freeze, Kind, Object};
 use weir_store::observed::Observed;
 use weir_store::{Error, Result, SharedStore};
 
@@ -15,7 +15,8 @@ use weir_store::{Error, Result, SharedStore};
 pub(crate) fn domains() -> BTreeMap<Kind, Arc<dyn Explain>> {
     let change: Arc<dyn Explain> = Arc::new(Changes);
     let encryption: Arc<dyn Explain> = Arc::new(Encryptions);
-    BTreeMap::from([(Kind::Change, change), (Kind::Encryption, encryption)])
+    let freeze: Arc<dyn Explain> = Arc::new(Freezes);
+    BTreeMap::from([(Kind::Change, change), (Kind::Encryption, encryption), (Kind::Freeze, freeze)])
 }
 
 /// Plans and reports of changes.
@@ -48,6 +49,16 @@ impl Explain for Changes {
     async fn explain(&self, object: &Object, store: &SharedStore, _: &Observed, now: Timestamp) -> Result<String> {
         let told = weir_change::explain::explain_stored(&**store, &object.metadata.name, now).await?;
         told.ok_or_else(|| Error::NotFound(object.key()))
+    }
+}
+
+/// Whether it holds, and when next.
+struct Freezes;
+
+#[async_trait]
+impl Explain for Freezes {
+    async fn explain(&self, object: &Object, _: &SharedStore, _: &Observed, now: Timestamp) -> Result<String> {
+        Ok(weir_change::windows::explain(&Freeze::try_from(object.clone())?, now))
     }
 }
 

@@ -31,6 +31,19 @@ pub(crate) fn open(config: &Config) -> Result<Option<Folder>, StartError> {
     Ok(Some(Folder { _lock: lock }))
 }
 
+/// Who serves from this data folder now, in words; `None`: nobody.
+///
+/// # Errors
+/// If the folder cannot be looked at.
+pub fn served_by(folder: &Path) -> io::Result<Option<String>> {
+    let mut lock = match OpenOptions::new().read(true).open(folder.join("control.lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        lock => lock?,
+    };
+    let free = flock(&lock, FlockOperation::NonBlockingLockShared).is_ok();
+    Ok((!free).then(|| holder(&mut lock)))
+}
+
 fn lock_file(folder: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.join("control.lock"))
 }
@@ -44,4 +57,23 @@ fn holder(lock: &mut File) -> String {
     let mut pid = String::new();
     let _best_effort = lock.take(32).read_to_string(&mut pid);
     if pid.trim().is_empty() { "unknown process".to_owned() } else { format!("process {}", pid.trim()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_says_who_serves_from_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        assert_eq!(served_by(folder.path()).expect("readable"), None, "nobody ever has");
+        let lock = lock_file(folder.path()).expect("writable");
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("it is free");
+        let mut held = lock;
+        note_pid(&mut held).expect("writable");
+        let own = format!("process {}", std::process::id());
+        assert_eq!(served_by(folder.path()).expect("readable"), Some(own));
+        drop(held);
+        assert_eq!(served_by(folder.path()).expect("readable"), None);
+    }
 }

@@ -35,6 +35,7 @@ use weir_store::observed::Observed;
 
 pub use config::{Config, Storage, Tls};
 pub use error::StartError;
+pub use folder::served_by;
 pub use identity::AuthorityFiles;
 pub use weir_api::login;
 pub use weir_identity::Options as IdentityOptions;

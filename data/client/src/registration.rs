@@ -134,6 +134,9 @@ impl Registration {
     }
 }
 
+/// Begins the words of a refusal by the registry.
+const REFUSED: &str = "refused: ";
+
 struct Keeper<F> {
     options: RegistrationOptions,
     hello: watch::Receiver<Hello>,
@@ -180,7 +183,13 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
     }
 
     fn lost(&self, reason: String) {
-        tracing::warn!(control_plane = %self.options.address, %reason, "no control stream");
+        let (address, again) = (&self.options.address, self.status.borrow().last_error == reason);
+        match advice(&reason) {
+            // Once, not with every try: what was refused is tried again until somebody has acted.
+            Some(advice) if !again => tracing::error!(control_plane = %address, %reason, "refused: {advice}"),
+            Some(_) => tracing::debug!(control_plane = %address, %reason, "refused again"),
+            None => tracing::warn!(control_plane = %address, %reason, "no control stream"),
+        }
         self.status.send_modify(|status| *status = RegistrationStatus { last_error: reason, ..Default::default() });
     }
 
@@ -279,7 +288,7 @@ impl<F: FnMut() -> Health + Send> Keeper<F> {
                     let _ = told.send(unpublished.detail);
                 }
             }
-            Some(CommandKind::Refused(refused)) => return Err(End::Lost(format!("refused: {}", refused.reason))),
+            Some(CommandKind::Refused(refused)) => return Err(End::Lost(format!("{REFUSED}{}", refused.reason))),
             None => tracing::debug!("a command that this version does not know is ignored"),
         }
         Ok(())
@@ -303,6 +312,15 @@ fn report(reports: &mpsc::Sender<Report>, health: Health) {
     if reports.try_send(Report { report: Some(ReportKind::Health(health)) }).is_err() {
         tracing::debug!("a health window is dropped: the control plane reads too slowly");
     }
+}
+
+/// What a person has to do, where trying again does not help by itself.
+fn advice(reason: &str) -> Option<&'static str> {
+    let denied = [tonic::Code::Unauthenticated, tonic::Code::PermissionDenied];
+    if denied.iter().any(|code| reason.starts_with(code.description())) {
+        return Some("the token does not let it join; make one by `weir token create NAME --role proxy`");
+    }
+    reason.starts_with(REFUSED).then_some("correct what it says of itself and start it again")
 }
 
 fn words(status: &tonic::Status) -> String {

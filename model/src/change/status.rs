@@ -139,6 +139,8 @@ pub enum BlockReason {
     ReleaseMissing,
     /// A check said no before a batch; goes on by itself when it says yes.
     CheckFailed,
+    /// No instance that Weir runs is in scope; goes on by itself when there is one.
+    NothingInScope,
     /// A batch did harm or did not come up.
     BatchFailed,
     /// Too little traffic for a verdict, or a verdict that stayed in doubt.

@@ -12,7 +12,7 @@ use super::path;
 use crate::cli::{Connection, Write};
 use crate::client::{BASE, Client};
 use crate::commands::files;
-use crate::failure::{Failure, Outcome, USAGE};
+use crate::failure::{FAILED, Failure, Outcome, USAGE};
 use crate::output::pretty;
 
 /// Arguments of `weir change plan`.
@@ -45,6 +45,9 @@ pub struct Report {
 pub struct Show {
     /// Its name.
     name: String,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -64,11 +67,7 @@ enum Document {
 /// Shows what a change would do; nothing is written.
 pub async fn plan(args: &Plan) -> Outcome {
     let documents = files::read(std::slice::from_ref(&args.file))?;
-    let [document] = &documents[..] else { return Err(Failure::new("give one Change at a time").code(USAGE)) };
-    if document.target.kind != Kind::Change {
-        let failure = Failure::new(format!("{} is a {}, not a Change", document.origin, document.target.kind));
-        return Err(failure.code(USAGE));
-    }
+    let document = only_change(&documents)?;
     let write = Write { reason: None, dry_run: false };
     let client = Client::new(&args.connection)?;
     let answer = client.write(Method::POST, &format!("{BASE}/plan"), &[], Some(&document.value), &write).await?;
@@ -76,7 +75,19 @@ pub async fn plan(args: &Plan) -> Outcome {
         Output::Json => println!("{}", pretty(&answer.body["plan"])),
         Output::Text => print!("{}", text(&answer.body, "text")),
     }
-    Ok(ExitCode::SUCCESS)
+    let configuration = document.value.pointer("/spec/action/configPublish").is_some();
+    let empty = answer.body.pointer("/plan/inScope") == Some(&Value::from(0)) && !configuration;
+    Ok(if empty { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// The one Change among what was given.
+fn only_change(documents: &[files::Document]) -> Result<&files::Document, Failure> {
+    let changes: Vec<&files::Document> = documents.iter().filter(|d| d.target.kind == Kind::Change).collect();
+    match changes[..] {
+        [change] => Ok(change),
+        [] => Err(Failure::new("there is no Change in what was given").code(USAGE)),
+        _ => Err(Failure::new(format!("there are {} Changes: plan one at a time", changes.len())).code(USAGE)),
+    }
 }
 
 /// Prints the whole record of a change.
@@ -91,8 +102,24 @@ pub async fn report(args: &Report) -> Outcome {
 
 /// Prints one part of the record in words.
 pub async fn show(args: &Show, part: &str) -> Outcome {
-    print!("{}", text(&told(&args.connection, &args.name).await?, part));
+    let told = told(&args.connection, &args.name).await?;
+    match args.output {
+        Output::Text => print!("{}", text(&told, part)),
+        Output::Json => println!("{}", pretty(&part_of(&told["report"], part))),
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same part of the report, for programs.
+fn part_of(report: &Value, part: &str) -> Value {
+    let fields = |names: &[&str]| {
+        names.iter().map(|name| ((*name).to_owned(), report[*name].clone())).collect::<serde_json::Map<_, _>>()
+    };
+    match part {
+        "status" => fields(&["name", "action", "phase", "message", "startedAt", "finishedAt", "level"]).into(),
+        "diff" => report["plans"].as_array().and_then(|plans| plans.last()).cloned().unwrap_or_default(),
+        _ => fields(&["name", "batches"]).into(),
+    }
 }
 
 async fn told(connection: &Connection, name: &str) -> Result<Value, Failure> {
@@ -101,4 +128,33 @@ async fn told(connection: &Connection, name: &str) -> Result<Value, Failure> {
 
 fn text<'v>(answer: &'v Value, part: &str) -> &'v str {
     answer[part].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn programs_are_told_the_same_parts() {
+        let report = json!({"name": "to-b", "phase": "Running", "plans": [1, 2], "batches": [3], "steps": [4]});
+        assert_eq!(part_of(&report, "diff"), json!(2));
+        assert_eq!(part_of(&report, "verdict"), json!({"name": "to-b", "batches": [3]}));
+        assert_eq!(part_of(&report, "status")["phase"], "Running");
+        assert_eq!(part_of(&json!({}), "diff"), Value::Null);
+    }
+
+    #[test]
+    fn the_change_is_found_among_others() {
+        let document = |kind: Kind, name: &str| files::Document {
+            origin: "f.yaml".into(),
+            target: crate::target::Target { kind, name: Some(name.into()) },
+            value: Value::Null,
+        };
+        let found = |documents: &[files::Document]| only_change(documents).map(|d| d.target.name.clone()).ok();
+        assert_eq!(found(&[document(Kind::App, "a"), document(Kind::Change, "b")]), Some(Some("b".into())));
+        assert_eq!(found(&[document(Kind::App, "a")]), None);
+        assert_eq!(found(&[document(Kind::Change, "a"), document(Kind::Change, "b")]), None);
+    }
 }

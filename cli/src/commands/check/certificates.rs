@@ -15,7 +15,7 @@ use crate::target::called;
 pub async fn look(client: &Client) -> Result<Vec<Finding>, Failure> {
     let instances = get::list(client, Kind::Instance, "", "").await?;
     let encryptions = get::list(client, Kind::Encryption, "", "").await?;
-    let (now, capable) = (Timestamp::now(), |i: &&Value| i.pointer("/status/tls").is_some());
+    let (now, capable) = (Timestamp::now(), |i: &&Value| takes_calls(i) && i.pointer("/status/tls").is_some());
     let serving = |i: &&Value| text(i, "/status/phase") == "Serving";
     let waiting: Vec<String> = instances
         .iter()
@@ -30,6 +30,12 @@ pub async fn look(client: &Client) -> Result<Vec<Finding>, Failure> {
         Finding::none(Level::Error, "certificates are replaced in time", &late, hint),
         Finding::none(Level::Warning, "every Encryption is as wanted", &held, "see `weir explain encryption/NAME`"),
     ])
+}
+
+/// Behind a proxy without a program nobody is called by name: it answers with no certificate of its own, and only shows
+/// one where it calls.
+fn takes_calls(instance: &Value) -> bool {
+    instance.pointer("/spec/appPort").and_then(Value::as_u64).is_some_and(|port| port > 0)
 }
 
 /// A certificate that has run out, or has lived for three quarters of its life: it should have been replaced at half.
@@ -54,6 +60,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_proxy_without_a_program_needs_no_certificate_to_answer_with() {
+        assert!(takes_calls(&json!({"spec": {"appPort": 9000}})));
+        assert!(!takes_calls(&json!({"spec": {"appPort": 0}})) && !takes_calls(&json!({"spec": {}})));
+    }
 
     #[test]
     fn a_certificate_is_late_after_three_quarters_of_its_life() {

@@ -1,5 +1,7 @@
 //! What is looked at.
 
+use std::collections::BTreeSet;
+
 use reqwest::StatusCode;
 use serde_json::Value;
 use weir_model::Kind;
@@ -103,6 +105,7 @@ async fn xds(client: &Client) -> Result<Vec<Finding>, Failure> {
             &behind,
             "look again in a moment; see `weir proxies`",
         ),
+        routes(client).await?,
     ])
 }
 
@@ -206,12 +209,56 @@ async fn changes(client: &Client) -> Result<Vec<Finding>, Failure> {
         .filter(|c| text(c, "/status/phase") == "Blocked")
         .map(|c| format!("{}: {}", called(c), text(c, "/status/message")))
         .collect();
+    let releases = get::list(client, Kind::Release, "", "").await?;
+    let instances = get::list(client, Kind::Instance, "", "").await?;
+    let withdrawn: Vec<String> = releases.iter().filter_map(|release| outlived(release, &instances)).collect();
     let hint = "see `weir explain change/NAME`; then `weir change retry|rollback|abort NAME`";
     let running = changes.iter().filter(|c| ["Running", "RollingBack"].contains(&text(c, "/status/phase"))).count();
     Ok(vec![
         Finding::none(Level::Error, "no change is blocked", &blocked, hint),
+        Finding::none(
+            Level::Warning,
+            "no withdrawn version runs",
+            &withdrawn,
+            "a Change to another version takes it off: `weir change undo NAME`",
+        ),
         Finding::ok(format!("changes: {} known, {running} running", changes.len())),
     ])
+}
+
+/// That a withdrawn version of a Release still runs, if it does.
+fn outlived(release: &Value, instances: &[Value]) -> Option<String> {
+    let why = Some(text(release, "/spec/withdrawn")).filter(|why| !why.is_empty())?;
+    let version = text(release, "/spec/version");
+    let app = text(release, "/spec/component/app");
+    let runs = |i: &&Value| match app.is_empty() {
+        true => text(i, "/spec/managedBy") == "Weir" && text(i, "/status/proxyVersion") == version,
+        false => text(i, "/spec/app") == app && text(i, "/status/appVersion") == version,
+    };
+    let count = instances.iter().filter(runs).count();
+    let what = if app.is_empty() { "proxy" } else { app };
+    let instances = if count == 1 { "1 instance runs" } else { &format!("{count} instances run") };
+    (count > 0).then(|| format!("{instances} {what} {version}, which was withdrawn: {why}"))
+}
+
+/// Apps that routes speak of and that nobody knows.
+async fn routes(client: &Client) -> Result<Finding, Failure> {
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (kind, field) in [(Kind::App, "/metadata/name"), (Kind::Instance, "/spec/app"), (Kind::Workload, "/spec/app")] {
+        known.extend(get::list(client, kind, "", "").await?.iter().map(|object| text(object, field).to_owned()));
+    }
+    let routes = get::list(client, Kind::Route, "", "").await?;
+    let wrong: Vec<String> = routes.iter().flat_map(|route| lost_apps(route, &known)).collect();
+    let hint = "requests that match find no instance: correct the Route, or start the app";
+    Ok(Finding::none(Level::Warning, "every app of a route is known", &wrong, hint))
+}
+
+fn lost_apps(route: &Value, known: &BTreeSet<String>) -> Vec<String> {
+    let rules = route.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten();
+    let backends = rules.filter_map(|rule| rule["backends"].as_array()).flatten();
+    let named = backends.map(|backend| text(backend, "/app")).chain([text(route, "/spec/app")]);
+    let unknown: BTreeSet<&str> = named.filter(|app| !known.contains(*app)).collect();
+    unknown.into_iter().map(|app| format!("{}: nothing is known of app {app}", called(route))).collect()
 }
 
 pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
@@ -223,6 +270,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_withdrawn_version_that_runs_is_told() {
+        let release = json!({"spec": {"component": "proxy", "version": "C", "withdrawn": "leaks"}});
+        let instance = |version: &str| json!({"spec": {"managedBy": "Weir"}, "status": {"proxyVersion": version}});
+        let told = outlived(&release, &[instance("C"), instance("B")]);
+        assert_eq!(told.as_deref(), Some("1 instance runs proxy C, which was withdrawn: leaks"));
+        assert_eq!(outlived(&release, &[instance("B")]), None);
+    }
+
+    #[test]
+    fn a_route_to_nobody_is_told() {
+        let route = json!({"kind": "Route", "metadata": {"name": "r"}, "spec": {
+            "app": "stock", "rules": [{"backends": [{"app": "stokc"}, {"app": "stock"}]}],
+        }});
+        let known = BTreeSet::from(["stock".to_owned()]);
+        assert_eq!(lost_apps(&route, &known), ["route/r: nothing is known of app stokc"]);
+    }
 
     #[test]
     fn a_lost_instance_says_why() {

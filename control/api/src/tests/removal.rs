@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use weir_model::change::{Change, ChangePhase, ChangeSpec};
+use weir_model::instance::{Instance, InstancePhase, InstanceSpec};
 use weir_store::typed;
 
 use super::Server;
@@ -86,4 +87,57 @@ async fn a_change_under_way_keeps_its_course() {
     let (status, error) = server.patch(CHANGE, json!({"spec": {"retries": 1}})).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(error["message"].as_str().unwrap().contains("has ended (RolledBack)"), "{error}");
+}
+
+fn resource(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "weir.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test]
+async fn a_release_in_use_is_not_deleted() {
+    const RELEASE: &str = "/apis/weir.dev/v1/releases/proxy-b";
+    let server = Server::start().await;
+    let release = json!({"component": "proxy", "version": "b", "path": "/opt/weir-proxy"});
+    server.post("/apis/weir.dev/v1/releases", resource("Release", "proxy-b", release)).await;
+    change(&server, ChangePhase::Running).await;
+    let mut stock = instance("stock-1", "Weir");
+    stock["spec"]["proxyVersion"] = json!("b");
+    server.post(INSTANCES, stock).await;
+    let (status, error) = server.ask(Method::DELETE, RELEASE, Value::Null).await;
+    assert_eq!((status, &error["reason"]), (StatusCode::CONFLICT, &json!("InUse")));
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("instance/stock-1, change/to-b; ") && message.contains("weir release withdraw b"),
+        "{message}"
+    );
+    observed(&server, ChangePhase::Succeeded).await;
+    server.ask(Method::DELETE, &format!("{INSTANCES}/stock-1"), Value::Null).await;
+    assert_eq!(server.ask(Method::DELETE, RELEASE, Value::Null).await.0, StatusCode::OK, "nobody runs it any more");
+}
+
+#[tokio::test]
+async fn a_release_in_use_is_deleted_by_force() {
+    const RELEASE: &str = "/apis/weir.dev/v1/releases/proxy-b";
+    let server = Server::start().await;
+    let release = json!({"component": "proxy", "version": "b", "path": "/opt/weir-proxy"});
+    server.post("/apis/weir.dev/v1/releases", resource("Release", "proxy-b", release)).await;
+    change(&server, ChangePhase::Running).await;
+    assert_eq!(server.ask(Method::DELETE, RELEASE, Value::Null).await.0, StatusCode::CONFLICT);
+    let forced = server.ask(Method::DELETE, &format!("{RELEASE}?force=true"), Value::Null).await;
+    assert_eq!(forced.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_app_with_live_instances_is_not_deleted() {
+    const APP: &str = "/apis/weir.dev/v1/apps/stock";
+    let server = Server::start().await;
+    server.post("/apis/weir.dev/v1/apps", resource("App", "stock", json!({"protocol": "grpc"}))).await;
+    server.post(INSTANCES, instance("stock-x", "Itself")).await;
+    let mut live: Instance = typed::get::<InstanceSpec>(&*server.store, "stock-x").await.unwrap().unwrap();
+    live.status.phase = InstancePhase::Serving;
+    typed::update_status(&*server.store, &live).await.unwrap();
+    let (status, error) = server.ask(Method::DELETE, APP, Value::Null).await;
+    assert_eq!((status, &error["reason"]), (StatusCode::CONFLICT, &json!("InUse")));
+    assert!(error["message"].as_str().unwrap().contains("app/stock is in use by instance/stock-x"), "{error}");
+    assert_eq!(server.ask(Method::DELETE, &format!("{APP}?force=true"), Value::Null).await.0, StatusCode::OK);
 }

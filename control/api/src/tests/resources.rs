@@ -220,3 +220,35 @@ async fn explanations_come_from_the_status_where_no_domain_speaks() {
     assert_eq!(server.get("/apis/weir.dev/v1/explain/app/none").await.0, StatusCode::NOT_FOUND);
     assert_eq!(server.get("/apis/weir.dev/v1/explain/apl/none").await.0, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_text_of_an_older_version_is_not_applied() {
+    let server = Server::start().await;
+    let (_, mut text) = server.post(APPS, app("stock", json!({"tier": 2}))).await;
+    let path = format!("{APPS}/stock?apply=true");
+    text["spec"]["tier"] = json!(1);
+    assert_eq!(server.patch(&path, text.clone()).await.0, StatusCode::OK, "it is of the stored version");
+    text["spec"]["tier"] = json!(4);
+    for path in [path.clone(), format!("{path}&dryRun=true")] {
+        let (status, error) = server.patch(&path, text.clone()).await;
+        assert_eq!((status, &error["reason"]), (StatusCode::CONFLICT, &json!("Conflict")), "{error}");
+    }
+    assert_eq!(server.get(&format!("{APPS}/stock")).await.1["spec"]["tier"], 1);
+    text["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    assert_eq!(server.patch(&path, text).await.0, StatusCode::OK, "one that names no version is for any");
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_warned_of() {
+    let server = Server::start().await;
+    server.post(APPS, app("stock", json!({}))).await;
+    let spec = json!({"action": {"proxyUpgrade": {"version": "b"}}, "scope": {"apps": ["stokc", "stock"]}});
+    let change = json!({"apiVersion": "weir.dev/v1", "kind": "Change", "metadata": {"name": "to-b"}, "spec": spec});
+    for query in ["?dryRun=true", ""] {
+        let request = server.request(Method::POST, &format!("/apis/weir.dev/v1/changes{query}"));
+        let response = request.bearer_auth("admin").json(&change).send().await.unwrap();
+        let warnings: Vec<_> = response.headers().get_all("warning").iter().map(|v| v.to_str().unwrap()).collect();
+        assert_eq!(warnings, ["299 weir \"nothing is known of app stokc, did you mean stock?\""]);
+        assert_eq!(response.status(), StatusCode::CREATED);
+    }
+}

@@ -44,7 +44,10 @@ pub(super) fn release(facts: &Facts) -> Option<Answer> {
     let target = &facts.change.spec.action;
     Some(match facts.world.released {
         true => Answer::pass(format!("there is a Release of {target}")),
-        false => Answer::fail(format!("there is no Release of {target}: apply one, the change then goes on by itself")),
+        false => {
+            let why = facts.world.no_release(target);
+            Answer::fail(format!("{why}; apply one, the change then goes on by itself"))
+        }
     })
 }
 

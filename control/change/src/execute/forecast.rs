@@ -95,7 +95,7 @@ impl Walk<'_> {
         }
         if let (Some(ends), Some(then)) = (plan.batches.last().map(|b| b.end), before.ends.filter(|_| !told.is_empty()))
         {
-            told.push(format!("forecast end {ends}, before {then}"));
+            told.push(format!("forecast end {ends:.0}, was {then:.0}"));
         }
         told.truncate(MAX_DIFFERENCES);
         told

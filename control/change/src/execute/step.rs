@@ -15,7 +15,7 @@ use super::{Note, World};
 use crate::check::{Finding, check};
 use crate::plan::{self, Input, Past, Plan, Planned, Wait};
 use crate::preview::ASSUMED_PACE_SECONDS;
-use crate::world::{Member, Name};
+use crate::world::{self, Member, Name, many};
 
 /// Between two looks while something moves or is watched.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
@@ -195,6 +195,11 @@ impl<'a> Walk<'a> {
             self.unblock("Unblocked", format!("there is a Release of {} now", self.change.spec.action));
             self.again = LOOK;
         }
+        if self.status.blocked == Some(BlockReason::NothingInScope) && self.world.in_scope() > 0 {
+            let now = many(self.world.in_scope(), "instance is", "instances are");
+            self.unblock("Unblocked", format!("{now} in scope now"));
+            self.again = LOOK;
+        }
         if self.status.blocked == Some(BlockReason::CheckFailed) && self.nothing_stands_in_the_way() {
             self.unblock("Unblocked", "what had failed before the batch is well now, or is skipped".into());
             self.again = LOOK;
@@ -332,13 +337,15 @@ impl<'a> Walk<'a> {
 
     fn complete(&mut self) {
         let target = &self.change.spec.action;
-        let total = self.world.members.iter().filter(|m| m.in_scope).count();
+        let total = self.world.in_scope();
         if !self.world.unsettled.is_empty() {
             self.settle.clone_from(&self.world.unsettled);
             return self.wait(format!("new instances are to come with {target} too"), LOOK);
         }
         let message = match (total, self.changed_count()) {
-            (0, _) => "nothing to do: no instance that Weir runs is in scope".to_owned(),
+            // Configuration that concerns nobody yet is stored all the same.
+            (0, 0) if target.is_configuration() => format!("no proxy is concerned by {target}"),
+            (0, 0) => return self.block(BlockReason::NothingInScope, world::nothing_in_scope(&self.change.spec)),
             (_, 0) => format!("nothing to do: all {total} instances in scope want {target} already"),
             (_, changed) => format!("{changed} instances run {target}{}", self.left_words()),
         };

@@ -71,7 +71,9 @@ impl Walk<'_> {
 
     /// Keeps the record within its bound; what still matters stays.
     pub(super) fn forget(&mut self) {
-        let done = |rider: &Rider| matches!(rider.state, RiderState::Superseded | RiderState::Withdrawn);
+        let done = |rider: &Rider| {
+            matches!(rider.state, RiderState::Superseded | RiderState::Unproven | RiderState::Withdrawn)
+        };
         while self.status.riders.len() > MAX_RIDERS {
             let there = |version: &String| self.world.releases.iter().any(|r| r.spec.version == *version);
             let gone = self.status.riders.iter().filter(|(version, rider)| done(rider) && !there(version));

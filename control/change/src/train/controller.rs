@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use weir_model::instance::ManagedBy;
 use weir_model::train::{ReleaseTrainSpec, RiderState};
 use weir_model::{
     Author, Change, ChangeSpec, Instance, InstanceSpec, Key, Kind, Object, Release, ReleaseSpec, ReleaseTrain,
@@ -51,7 +52,8 @@ pub async fn reconcile(store: &dyn Store, name: &str, now: Timestamp) -> Result<
     let Some(train) = typed::get::<ReleaseTrainSpec>(store, name).await? else { return Ok(false) };
     let releases = releases(store, &train).await?;
     let changes = changes(store).await?;
-    let running = running(&typed::list::<InstanceSpec>(store).await?.0);
+    let instances = typed::list::<InstanceSpec>(store).await?.0;
+    let running = running(&instances);
     let decided = step(&train, World { releases: &releases, changes: &changes, running: &running }, now);
     let mut next = train.clone();
     next.status = decided.status;
@@ -59,7 +61,7 @@ pub async fn reconcile(store: &dyn Store, name: &str, now: Timestamp) -> Result<
     for note in &decided.notes {
         store.append_event(event(&train, note, now)).await?;
     }
-    carry_out(store, &recorded, &releases).await?;
+    carry_out(store, &recorded, &releases, &instances).await?;
     Ok(true)
 }
 
@@ -82,12 +84,26 @@ fn running(instances: &[Instance]) -> BTreeMap<String, usize> {
     running
 }
 
+/// Instances of the canary that the version on trial has yet to reach.
+fn canaries(train: &ReleaseTrain, instances: &[Instance]) -> usize {
+    let scope = &train.spec.canary.scope;
+    let version = train.status.canary.as_ref().map(|leg| leg.version.as_str());
+    let ours = instances.iter().filter(|i| i.spec.managed_by == ManagedBy::Weir && !i.spec.retire);
+    let within = ours.filter(|i| scope.matches(&i.spec, &i.metadata.labels));
+    within.filter(|i| Some(i.spec.proxy_version.as_str()) != version).count()
+}
+
 /// Does what the recorded status says and has not been done.
-async fn carry_out(store: &dyn Store, train: &ReleaseTrain, releases: &[Release]) -> Result<()> {
+async fn carry_out(
+    store: &dyn Store,
+    train: &ReleaseTrain,
+    releases: &[Release],
+    instances: &[Instance],
+) -> Result<()> {
     for release in releases {
         mark(store, train, release).await?;
     }
-    for change in departure::changes(train) {
+    for change in departure::changes(train, canaries(train, instances)) {
         let author = Author::new(SOURCE, format!("{} brings {}", train.key(), change.spec.target()));
         match typed::create(store, &change, &author).await {
             // Made before the process died.

@@ -118,41 +118,43 @@ impl Walk<'_> {
     }
 }
 
-/// The Change of each leg that is recorded, as the train makes it.
-pub(super) fn changes(train: &ReleaseTrain) -> Vec<Change> {
+/// The Change of each leg that is recorded, as the train makes it, while `canaries` instances are its canary.
+pub(super) fn changes(train: &ReleaseTrain, canaries: usize) -> Vec<Change> {
     let status = &train.status;
     let legs = [
-        (&status.canary, canary as fn(&ReleaseTrain, &Leg) -> Change),
+        (&status.canary, canary as fn(&ReleaseTrain, &Leg, usize) -> Change),
         (&status.production, production),
         (&status.withdrawal, back),
     ];
     let due = legs.into_iter().filter_map(|(leg, make)| Some((leg.as_ref().filter(|leg| !leg.seen)?, make)));
-    due.map(|(leg, make)| make(train, leg)).collect()
+    due.map(|(leg, make)| make(train, leg, canaries)).collect()
 }
 
-fn canary(train: &ReleaseTrain, leg: &Leg) -> Change {
+fn canary(train: &ReleaseTrain, leg: &Leg, canaries: usize) -> Change {
     let stage = &train.spec.canary;
-    change(train, leg, stage, canary_ladder(stage, &train.spec.proof))
+    change(train, leg, stage, canary_ladder(stage, &train.spec.proof, canaries))
 }
 
-fn production(train: &ReleaseTrain, leg: &Leg) -> Change {
+fn production(train: &ReleaseTrain, leg: &Leg, _: usize) -> Change {
     let stage = &train.spec.production;
     change(train, leg, stage, stage.ladder.clone())
 }
 
 /// Back to what is known to be good, so nothing has to be proven again.
-fn back(train: &ReleaseTrain, leg: &Leg) -> Change {
+fn back(train: &ReleaseTrain, leg: &Leg, _: usize) -> Change {
     let at_once = vec![Rung { percent: 100.0, bake_seconds: 0, min_requests: 0 }];
     change(train, leg, &train.spec.canary, at_once)
 }
 
-/// One box, then all of the canary for as long as the proof asks.
-fn canary_ladder(stage: &Stage, proof: &Proof) -> Vec<Rung> {
+/// One box, then all of the canary for as long as the proof asks. Where one box is all of the canary, it is watched so
+/// from the beginning: there would be no second step to prove anything on.
+fn canary_ladder(stage: &Stage, proof: &Proof, canaries: usize) -> Vec<Rung> {
     if !stage.ladder.is_empty() {
         return stage.ladder.clone();
     }
     let one_box = Rung { percent: 0.0, bake_seconds: ONE_BOX_SECONDS.min(proof.soak_seconds), min_requests: 0 };
-    vec![one_box, Rung { percent: 100.0, bake_seconds: proof.soak_seconds, min_requests: proof.min_requests }]
+    let all = Rung { percent: 100.0, bake_seconds: proof.soak_seconds, min_requests: proof.min_requests };
+    if canaries > 1 { vec![one_box, all] } else { vec![all] }
 }
 
 fn change(train: &ReleaseTrain, leg: &Leg, stage: &Stage, ladder: Vec<Rung>) -> Change {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::FutureExt;
-use weir_model::change::{ChangePhase, ChangeSpec, Rollback, Scope};
+use weir_model::change::{Batch, ChangePhase, ChangeSpec, Rollback, Scope};
 use weir_model::release::{Component, ReleaseSpec};
 use weir_model::train::{Departures, Proof, ReleaseTrainSpec, RiderState, Stage};
 use weir_model::{Change, Release, ReleaseTrain};
@@ -81,6 +81,7 @@ impl World {
             }
             let harm = change.spec.target().starts_with("bad") && self.random.bool();
             change.status.phase = if harm { ChangePhase::RolledBack } else { ChangePhase::Succeeded };
+            change.status.batches = vec![watched()];
             change.status.rollback = harm.then(|| Rollback { reason: "errors rose".into(), batch: Default::default() });
             now(typed::update_status(&self.store, &change)).expect("a valid status");
         }
@@ -101,6 +102,12 @@ impl World {
             assert_ne!(rider.state, RiderState::Withdrawn, "{} brings what was withdrawn", change.name());
         }
     }
+}
+
+/// A batch that has shown what the proof asks for.
+fn watched() -> Batch {
+    let verdict = serde_json::json!({"outcome": "Pass", "reason": "", "requests": 10, "watchedSeconds": 600});
+    Batch { verdict: serde_json::from_value(verdict).ok(), ..Batch::default() }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use weir_model::Change;
 use weir_model::change::ChangePhase;
-use weir_model::train::{Leg, RiderState};
+use weir_model::train::{Leg, RiderEvidence, RiderState};
 
 use super::Walk;
 use super::score;
@@ -46,7 +46,7 @@ impl Walk<'_> {
         self.gather(&leg);
         match course {
             Course::Running => return Some(leg),
-            Course::Arrived => self.prove(&leg.version),
+            Course::Arrived => self.prove_if_seen(&leg),
             Course::Undone(why) => self.withdraw(&leg.version, &format!("in the canary: {why}")),
             Course::Stopped(why) => self.move_on(&leg.version, RiderState::Superseded, why),
         }
@@ -82,6 +82,31 @@ impl Walk<'_> {
         if let Some(rider) = self.status.riders.get_mut(&leg.version) {
             rider.evidence = evidence;
         }
+    }
+
+    /// A Change that ended well proves its version only if it brought it somewhere, and was watched there as the train
+    /// asks: one that found nothing to do has shown nothing.
+    fn prove_if_seen(&mut self, leg: &Leg) {
+        let evidence = self.rider(&leg.version).map(|rider| rider.evidence.clone()).unwrap_or_default();
+        match self.shortfall(leg, &evidence) {
+            None => self.prove(&leg.version),
+            Some(why) => {
+                let message = format!("{} has not proven itself: {why}", leg.version);
+                self.move_on(&leg.version, RiderState::Unproven, format!("not proven: {why}"));
+                self.note("NotProven", message, true);
+            }
+        }
+    }
+
+    fn shortfall(&self, leg: &Leg, evidence: &RiderEvidence) -> Option<String> {
+        let change = self.world.changes.get(&leg.change)?;
+        let watched = change.status.batches.iter().any(|batch| batch.verdict.is_some());
+        if !watched {
+            let said = &change.status.message;
+            return Some(format!("change/{} brought it to no instance of the canary ({said})", leg.change));
+        }
+        let missing = self.train.spec.proof.missing(evidence)?;
+        Some(format!("in the canary {missing}"))
     }
 
     fn prove(&mut self, version: &str) {

@@ -19,6 +19,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use weir_model::change::ChangePhase;
 use weir_model::train::{Leg, Rider, RiderState, TrainStatus};
 use weir_model::{Change, Release, ReleaseTrain};
 
@@ -118,9 +119,17 @@ impl Walk<'_> {
         self.status.canary.is_some() || self.status.production.is_some() || self.status.withdrawal.is_some()
     }
 
+    /// Why a Change does not go on, if it is blocked.
+    fn blocked(&self, change: &str) -> String {
+        let change = self.world.changes.get(change).filter(|c| c.status.phase == ChangePhase::Blocked);
+        change.map(|change| format!(", which is blocked: {}", change.status.message)).unwrap_or_default()
+    }
+
     /// What it does or waits for.
     fn tell(&mut self) {
-        let on = |leg: &Leg, does: &str| format!("{} {does} by change/{}", leg.version, leg.change);
+        let on = |leg: &Leg, does: &str| {
+            format!("{} {does} by change/{}{}", leg.version, leg.change, self.blocked(&leg.change))
+        };
         let status = &self.status;
         let doing = [
             status.withdrawal.as_ref().map(|leg| on(leg, "is brought back")),

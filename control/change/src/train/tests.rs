@@ -19,6 +19,8 @@ struct Yard {
     running: BTreeMap<String, usize>,
     now: Timestamp,
     notes: Vec<Note>,
+    /// Instances of the canary.
+    canaries: usize,
 }
 
 impl Yard {
@@ -42,6 +44,7 @@ impl Yard {
             running: BTreeMap::new(),
             now: Timestamp::UNIX_EPOCH,
             notes: Vec::new(),
+            canaries: 2,
         }
     }
 
@@ -72,7 +75,7 @@ impl Yard {
             let still = step.status == self.train.status;
             self.train.status = step.status;
             self.notes.extend(step.notes);
-            for change in wanted_changes(&self.train) {
+            for change in wanted_changes(&self.train, self.canaries) {
                 self.changes.entry(change.name().to_owned()).or_insert(change);
             }
             if still {
@@ -281,4 +284,47 @@ fn of_several_proven_ones_the_calmest_goes() {
     assert!(score("1.1") > score("1.2"), "{} {}", score("1.1"), score("1.2"));
     yard.wait(10 * 60).run();
     assert_eq!(yard.state("1.1"), RiderState::Departed);
+}
+
+#[test]
+fn a_canary_that_found_nothing_to_do_proves_nothing() {
+    let mut yard = Yard::new();
+    yard.nightly("1.1");
+    yard.run().change("proxy-1-1-canary").status.phase = ChangePhase::Succeeded;
+    yard.change("proxy-1-1-canary").status.message = "nothing to do: all 2 instances want it already".into();
+    yard.wait(24 * 60).run();
+    assert_eq!(yard.state("1.1"), RiderState::Unproven);
+    assert!(yard.heard("brought it to no instance of the canary (nothing to do"), "{:#?}", yard.notes);
+    assert!(yard.train.status.production.is_none() && yard.train.status.riders["1.1"].score.is_none());
+}
+
+#[test]
+fn less_than_the_proof_asks_for_proves_nothing() {
+    let mut yard = Yard::new();
+    yard.nightly("1.1");
+    yard.run().succeed("proxy-1-1-canary", 999);
+    assert_eq!(yard.state("1.1"), RiderState::Unproven);
+    assert!(yard.heard("999 of 1000 requests and 7200 of 3600 s were seen"), "{:#?}", yard.notes);
+}
+
+#[test]
+fn an_empty_canary_holds_the_train_and_says_so() {
+    let mut yard = Yard::new();
+    yard.nightly("1.1");
+    let status = &mut yard.run().change("proxy-1-1-canary").status;
+    (status.phase, status.message) = (ChangePhase::Blocked, "nothing in scope".into());
+    yard.wait(24 * 60).run();
+    assert_eq!(yard.state("1.1"), RiderState::Canary);
+    let message = &yard.train.status.message;
+    assert!(message.contains("by change/proxy-1-1-canary, which is blocked: nothing in scope"), "{message}");
+}
+
+#[test]
+fn a_canary_of_one_instance_is_watched_in_full() {
+    let mut yard = Yard::new();
+    yard.canaries = 1;
+    yard.nightly("1.1");
+    let ladder = yard.run().change("proxy-1-1-canary").spec.ladder.clone();
+    let asked: Vec<_> = ladder.iter().map(|rung| (rung.percent, rung.bake_seconds, rung.min_requests)).collect();
+    assert_eq!(asked, [(100.0, 3600, 1000)]);
 }

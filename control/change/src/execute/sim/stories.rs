@@ -2,7 +2,7 @@
 
 use weir_model::change::{Batch, BatchPhase, BlockReason, Budget, ChangePhase, Command, Level, Outcome, Scope};
 use weir_model::instance::{InstancePhase, InstanceSpec};
-use weir_model::{Change, Freeze, FreezeSpec, Key, Kind, WorkloadSpec};
+use weir_model::{Change, Freeze, FreezeSpec, Key, Kind, Release, WorkloadSpec};
 use weir_store::{Store, typed};
 
 use super::fleet::{self, Fleet, Nature};
@@ -258,13 +258,16 @@ fn one_that_does_not_return_holds_nobody_else_up() {
 }
 
 #[test]
-fn nothing_in_scope_is_nothing_to_do() {
+fn nothing_in_scope_is_no_success() {
     let mut sim = sim();
     let scope = Scope { apps: vec!["nobody".into()], ..Scope::default() };
     sim.apply("up", weir_model::ChangeSpec { scope, ..spec("b") });
-    let change = sim.run_to_end("up");
-    assert_eq!(change.status.phase, ChangePhase::Succeeded);
-    assert!(change.status.message.starts_with("nothing to do: no instance"), "{}", change.status.message);
+    let change = sim.run_to_phase("up", ChangePhase::Blocked);
+    assert_eq!(change.status.blocked, Some(BlockReason::NothingInScope));
+    let message = &change.status.message;
+    assert!(message.starts_with("nothing in scope: no instance that Weir runs is in app nobody"), "{message}");
+    sim.command("up", |s| s.scope.apps = vec!["stock".into()]);
+    assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded, "it goes on by itself");
 }
 
 #[test]
@@ -273,9 +276,21 @@ fn without_a_release_it_waits_and_goes_on_by_itself() {
     sim.apply("up", spec("d"));
     let change = sim.run_to_phase("up", ChangePhase::Blocked);
     assert_eq!(change.status.blocked, Some(BlockReason::ReleaseMissing));
-    assert!(change.status.message.contains("no Release of proxy d"));
+    assert!(change.status.message.contains("there is no Release of proxy d;"), "{}", change.status.message);
     fleet::release(&sim.store, "d");
     assert_eq!(sim.run_to_end("up").status.phase, ChangePhase::Succeeded);
+}
+
+#[test]
+fn a_withdrawn_release_is_called_withdrawn() {
+    let mut sim = sim();
+    fleet::release(&sim.store, "d");
+    let mut release: Release = now(typed::get(&sim.store, "proxy-d")).unwrap().unwrap();
+    release.spec.withdrawn = Some("leaks descriptors".into());
+    now(typed::update(&sim.store, &release, &author())).unwrap();
+    sim.apply("up", spec("d"));
+    let message = sim.run_to_phase("up", ChangePhase::Blocked).status.message;
+    assert!(message.contains("the Release of proxy d is withdrawn: leaks descriptors;"), "{message}");
 }
 
 #[test]
