@@ -30,6 +30,35 @@ pub struct EncryptionSpec {
     /// How far to go.
     #[serde(default)]
     pub mode: EncryptionMode,
+    /// Interfaces that are to go farther, or less far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<InterfaceMode>,
+}
+
+/// How far to go with one interface of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InterfaceMode {
+    /// The path and what is below it; of SOFABolt and Dubbo `/SERVICE` or `/SERVICE/METHOD`. The longest that matches holds.
+    pub path: String,
+    /// `permissive` or `strict`.
+    pub mode: EncryptionMode,
+}
+
+/// Most interfaces of one app.
+pub const MAX_INTERFACES: usize = 100;
+/// Longest path of an interface, in bytes.
+const MAX_PATH: usize = 1000;
+
+impl EncryptionSpec {
+    /// The farthest that anything of the app is to go: by what callers speak all interfaces are alike.
+    pub fn farthest(&self) -> EncryptionMode {
+        farthest(self.mode, &self.interfaces)
+    }
+}
+
+fn farthest(mode: EncryptionMode, interfaces: &[InterfaceMode]) -> EncryptionMode {
+    interfaces.iter().map(|interface| interface.mode).chain([mode]).max().unwrap_or(mode)
 }
 
 /// How far encryption goes; each is one step from its neighbours.
@@ -74,6 +103,9 @@ pub struct EncryptionStatus {
     pub observed_generation: u64,
     /// What servers and callers do now.
     pub effective_mode: EncryptionMode,
+    /// Interfaces of which servers do otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub effective_interfaces: Vec<InterfaceMode>,
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_since: Option<Timestamp>,
@@ -85,6 +117,19 @@ pub struct EncryptionStatus {
     pub conditions: Vec<Condition>,
     /// What happens, in a sentence.
     pub message: String,
+}
+
+impl EncryptionStatus {
+    /// The farthest that anything of the app goes.
+    pub fn farthest(&self) -> EncryptionMode {
+        farthest(self.effective_mode, &self.effective_interfaces)
+    }
+
+    /// It is so as is wanted.
+    pub fn is_as_wanted(&self, spec: &EncryptionSpec) -> bool {
+        let interfaces = if spec.farthest() == EncryptionMode::Strict { &spec.interfaces[..] } else { &[] };
+        self.effective_mode == spec.mode && self.effective_interfaces == interfaces
+    }
 }
 
 /// How many can, and who can't.
@@ -109,12 +154,57 @@ impl Spec for EncryptionSpec {
 
     fn validate(&self, v: &mut Validator) {
         v.name("app", &self.app);
+        v.require(self.interfaces.len() <= MAX_INTERFACES, "interfaces", "must be 100 at most");
+        let disabled = self.mode == EncryptionMode::Disabled && !self.interfaces.is_empty();
+        v.require(!disabled, "mode", "must be permissive or strict where interfaces have modes of their own");
+        for (at, interface) in self.interfaces.iter().enumerate() {
+            let path = &interface.path;
+            let begins = path.len() > 1 && path.starts_with('/') && !path.ends_with('/');
+            let plain = path.len() <= MAX_PATH && path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#');
+            let path_at = format!("interfaces[{at}].path");
+            v.require(
+                begins && plain,
+                &path_at,
+                "must begin with / and not end with it, e.g. /pay or /com.example.Pay:1.0",
+            );
+            let again = self.interfaces[..at].iter().any(|other| other.path == *path);
+            v.require(!again, &path_at, "is there twice");
+            let mode_at = format!("interfaces[{at}].mode");
+            v.require(interface.mode != EncryptionMode::Disabled, &mode_at, "must be permissive or strict");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::EncryptionMode::*;
+    use super::*;
+
+    fn spec(mode: EncryptionMode, interfaces: &[(&str, EncryptionMode)]) -> EncryptionSpec {
+        let interface = |(path, mode): &(&str, EncryptionMode)| InterfaceMode { path: path.to_string(), mode: *mode };
+        EncryptionSpec { app: "pay".into(), mode, interfaces: interfaces.iter().map(interface).collect() }
+    }
+
+    #[test]
+    fn an_interface_may_go_farther_than_its_app() {
+        assert_eq!(spec(Permissive, &[("/pay", Strict)]).farthest(), Strict);
+        assert_eq!(spec(Strict, &[("/health", Permissive)]).farthest(), Strict);
+        assert_eq!(spec(Disabled, &[]).farthest(), Disabled);
+    }
+
+    #[test]
+    fn interfaces_are_checked() {
+        let wrong = |mode, interfaces: &[_]| {
+            Encryption::new("pay", spec(mode, interfaces)).to_object().validate().map_err(|e| e.0[0].path.clone())
+        };
+        assert_eq!(wrong(Permissive, &[("/com.example.Pay:1.0", Strict), ("/health", Permissive)]), Ok(()));
+        assert_eq!(wrong(Disabled, &[("/pay", Strict)]), Err("spec.mode".into()));
+        assert_eq!(wrong(Strict, &[("/pay", Disabled)]), Err("spec.interfaces[0].mode".into()));
+        for path in ["pay", "/", "/pay/", "/pay?x", ""] {
+            assert_eq!(wrong(Strict, &[(path, Permissive)]), Err("spec.interfaces[0].path".into()), "{path}");
+        }
+        assert_eq!(wrong(Strict, &[("/a", Strict), ("/a", Permissive)]), Err("spec.interfaces[1].path".into()));
+    }
 
     #[test]
     fn no_mode_is_jumped_over() {

@@ -299,6 +299,14 @@ const SCENARIOS = {
     client.close();
   },
 
+  // The server takes this call from who has shown a certificate only; others it takes from anybody.
+  async denied(protocol, address) {
+    const client = new Client(protocol, address);
+    matches((await client.call('name', [1])).error, /plaintext is refused/);
+    equal((await client.call('echo', ['text'])).appResponse, 'text');
+    client.close();
+  },
+
   // The server is killed while it holds these calls: all are answered, over the connection they came by, which then
   // serves on once the server is back.
   async lost(protocol, address) {

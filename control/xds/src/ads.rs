@@ -368,6 +368,7 @@ impl<V: Variant> Live<V> {
             clusters: self.session.taken(Type::Cluster),
             listeners: self.session.taken(Type::Listener),
             routes: self.session.routes_taken(),
+            asks_routes: self.session.has_asked(Type::Route),
             rejected: self.rejected.clone().filter(|_| self.session.is_rejecting()),
             roots: self.session.accepted_secret(names::ROOTS),
         };

@@ -64,6 +64,8 @@ pub struct Taken {
     pub listeners: u64,
     /// World up to which it has its routes.
     pub routes: u64,
+    /// It has asked for routes; those of plain TCP have none.
+    pub asks_routes: bool,
     /// What it refuses, in its words.
     pub rejected: Option<Arc<str>>,
     /// Version of the roots of trust.

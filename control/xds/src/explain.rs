@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use weir_model::Encryption;
-use weir_model::encryption::{EncryptionMode, Readiness};
+use weir_model::encryption::{EncryptionMode, InterfaceMode, Readiness};
 use weir_store::observed::TimedWindow;
 
 /// Most rows of who speaks to whom.
@@ -19,6 +19,8 @@ pub fn explain(encryption: &Encryption, latest: &BTreeMap<String, TimedWindow>) 
         spec.mode.name(),
         capitalised(&status.message)
     )];
+    let interface = |i: &InterfaceMode| format!("  {} and below: {}", i.path, i.mode.name());
+    lines.extend(status.effective_interfaces.iter().map(interface));
     lines.extend(readiness("instances hold a certificate in use", &status.instances));
     lines.extend(readiness("callers speak TLS to those that take it", &status.callers));
     if status.effective_mode == EncryptionMode::Strict && !status.callers.not_ready.is_empty() {
@@ -83,8 +85,10 @@ mod tests {
 
     #[test]
     fn it_tells_who_is_in_the_way_and_who_speaks_what() {
-        let mut encryption =
-            Encryption::new("order", EncryptionSpec { app: "order".into(), mode: EncryptionMode::Strict });
+        let mut encryption = Encryption::new(
+            "order",
+            EncryptionSpec { app: "order".into(), mode: EncryptionMode::Strict, interfaces: vec![] },
+        );
         encryption.status.effective_mode = EncryptionMode::Permissive;
         encryption.status.message = "permissive until then, waits for old-1 (its proxy can't do TLS)".into();
         let not_ready = BTreeMap::from([("old-1".to_owned(), "its proxy can't do TLS".to_owned())]);

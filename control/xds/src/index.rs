@@ -13,7 +13,7 @@ use weir_store::WatchEvent;
 use crate::build::endpoints::Endpoint;
 use crate::node;
 use crate::overlay::{Overlay, Overlays};
-use crate::world::{AppView, Change, Inputs, World};
+use crate::world::{AppView, Change, Inputs, Refusal, World};
 
 /// What the world is made of; owned by one task.
 #[derive(Debug, Default)]
@@ -402,7 +402,8 @@ impl Index {
         let members: Vec<&Member> = names.instances.iter().filter_map(|name| self.instances.get(name)).collect();
         let protocol = members.first().map(|m| m.protocol).unwrap_or_default();
         let encryption = names.encryptions.first().and_then(|name| self.encryptions.get(name));
-        let encryption = encryption.map(|e| e.status.effective_mode);
+        let encryption = encryption.map(|e| &e.status);
+        let (status, encryption) = (encryption, encryption.map(|status| status.farthest()));
         let guessed = || AppSpec { protocol, ..AppSpec::default() };
         Inputs {
             exists: self.apps.contains_key(app)
@@ -415,6 +416,7 @@ impl Index {
             returning: members.iter().filter_map(|m| Some((m.group.as_str(), m.returning.as_ref()?))).collect(),
             groups: members.iter().map(|m| m.group.as_str()).collect(),
             encryption,
+            refusal: status.map(Refusal::of).unwrap_or_default(),
             identities: self.identities.app_prefix(app),
         }
     }

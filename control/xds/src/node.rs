@@ -16,7 +16,6 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, value::Kind};
 use weir_model::InstanceSpec;
-use weir_model::encryption::EncryptionMode;
 
 use crate::build;
 use crate::build::listener::{Serves, Takes};
@@ -135,7 +134,9 @@ impl Node {
             return names::is_app(app).then(|| Arc::clone(&world.app(app).route));
         }
         let sidecar = self.sidecar.as_ref().filter(|s| name == names::INBOUND && s.inbound.is_some())?;
-        Some(build::route::inbound(sidecar.application.port()))
+        let view = world.app(&self.app);
+        let refusal = Some(&view.refusal).filter(|refusal| self.tls && refusal.is_partial());
+        Some(build::route::inbound(sidecar.application.port(), refusal))
     }
 
     fn own(&self, world: &World, r#type: Type) -> Vec<Arc<Resource>> {
@@ -156,10 +157,10 @@ impl Node {
     /// What it is to take from callers: TLS whenever it can, so that no switch of its app races with callers; plaintext
     /// unless that is refused.
     fn takes(&self, world: &World) -> Takes {
-        match (self.tls, world.app(&self.app).encryption) {
+        match (self.tls, world.app(&self.app).refusal.is_whole()) {
             (false, _) => Takes::Plaintext,
-            (true, Some(EncryptionMode::Strict)) => Takes::Tls,
-            (true, _) => Takes::Both,
+            (true, true) => Takes::Tls,
+            (true, false) => Takes::Both,
         }
     }
 

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_identity::Authority;
 use weir_model::encryption::{
-    CALLERS_CAPABLE, EncryptionMode, EncryptionSpec, EncryptionStatus, INSTANCES_READY, MODE_EFFECTIVE, Readiness,
+    CALLERS_CAPABLE, EncryptionMode, EncryptionSpec, EncryptionStatus, INSTANCES_READY, InterfaceMode, MODE_EFFECTIVE,
+    Readiness,
 };
 use weir_model::meta::set_condition;
 use weir_model::{Condition, ConditionStatus, Encryption, Key, Kind};
@@ -69,7 +70,7 @@ impl Switch {
             self.turn(authority, now);
         }
         let waits = authority.as_ref().is_some_and(|authority| authority.waits());
-        let under_way = index.encryptions().any(|(e, holds)| holds && e.spec.mode != e.status.effective_mode);
+        let under_way = index.encryptions().any(|(e, holds)| holds && !e.status.is_as_wanted(&e.spec));
         if !(std::mem::take(stirred) || waits || under_way) {
             return Ok(());
         }
@@ -140,7 +141,11 @@ impl Switch {
         let app = of.spec.app.as_str();
         let (world, nodes) = (index.world(), encryption::by_node(streams));
         let view = world.app(app);
-        let is_up_to_date = |name: &str| nodes.get(name).is_some_and(|s| s.taken.listeners >= view.config_seq);
+        let has_all = |s: &Connected| {
+            let routes = !s.taken.asks_routes || s.taken.routes >= view.config_seq;
+            s.taken.listeners >= view.config_seq && routes
+        };
+        let is_up_to_date = |name: &str| nodes.get(name).is_some_and(|s| has_all(s));
         let server = |(name, tls): (&String, _)| Server { name: name.clone(), tls, is_up_to_date: is_up_to_date(name) };
         let connected = streams.iter().filter_map(|s| Some((s.node.clone(), encryption::speech(s, app, &view)?)));
         let away =
@@ -156,8 +161,8 @@ impl Switch {
             .chain(connected)
             .collect();
         Standing {
-            effective: of.status.effective_mode,
-            wanted: of.spec.mode,
+            effective: of.status.farthest(),
+            wanted: next_farthest(of),
             servers: index.servers(app).map(server).collect(),
             callers: callers.into_iter().map(|(name, speech)| Caller { name, speech }).collect(),
         }
@@ -167,6 +172,7 @@ impl Switch {
         let message = format!("another Encryption of app {:?} holds, the first by name", of.spec.app);
         let mut status = EncryptionStatus { observed_generation: of.metadata.generation, ..of.status.clone() };
         status.effective_mode = EncryptionMode::Disabled;
+        status.effective_interfaces.clear();
         let now = (self.inner.clock)();
         set_condition(&mut status.conditions, condition(MODE_EFFECTIVE, false, "Overruled", &message, now));
         status.message = message;
@@ -178,27 +184,26 @@ impl Switch {
             return Ok(());
         }
         let generation = of.metadata.generation;
-        let mut switched = None;
+        let mut switched = false;
         let change = |stored: &mut Encryption| {
             // What was decided about an older spec, or from an older mode, is decided anew.
-            let same =
-                stored.metadata.generation == generation && stored.status.effective_mode == of.status.effective_mode;
+            let was = |status: &EncryptionStatus| (status.effective_mode, status.effective_interfaces.clone());
+            let same = stored.metadata.generation == generation && was(&stored.status) == was(&of.status);
             if !same || stored.status == status {
                 return false;
             }
-            switched = (stored.status.effective_mode != status.effective_mode).then_some(status.effective_mode);
+            switched = was(&stored.status) != was(&status);
             stored.status = status.clone();
             true
         };
         typed::modify_status::<EncryptionSpec>(&*self.inner.store, of.name(), change).await?;
-        match switched {
-            Some(mode) => self.tell(of, mode).await,
-            None => Ok(()),
-        }
+        if switched { self.tell(of, &status).await } else { Ok(()) }
     }
 
-    async fn tell(&self, of: &Encryption, mode: EncryptionMode) -> Result<(), Error> {
-        let message = format!("calls of {:?} are now {}, of {} wanted", of.spec.app, mode.name(), of.spec.mode.name());
+    async fn tell(&self, of: &Encryption, now: &EncryptionStatus) -> Result<(), Error> {
+        let wanted = words(of.spec.mode, &of.spec.interfaces);
+        let now = words(now.effective_mode, &now.effective_interfaces);
+        let message = format!("calls of {:?} are now {now}; wanted is {wanted}", of.spec.app);
         tracing::info!(encryption = of.name(), message, "event");
         let about = Key::new(Kind::Encryption, of.name());
         let event = Event {
@@ -213,13 +218,26 @@ impl Switch {
     }
 }
 
+/// How far to go from here. What is refused now is refused by all servers or by none: to refuse something else, they first
+/// refuse nothing.
+fn next_farthest(of: &Encryption) -> EncryptionMode {
+    let strict = |mode| mode == EncryptionMode::Strict;
+    let otherwise = strict(of.status.farthest()) && strict(of.spec.farthest()) && !of.status.is_as_wanted(&of.spec);
+    if otherwise { EncryptionMode::Permissive } else { of.spec.farthest() }
+}
+
 fn status(of: &Encryption, decision: &Decision, now: Timestamp) -> EncryptionStatus {
     let mut status = of.status.clone();
     status.observed_generation = of.metadata.generation;
-    if status.effective_mode != decision.next || status.effective_since.is_none() {
+    let (mode, interfaces) = match decision.next {
+        EncryptionMode::Strict => (of.spec.mode, of.spec.interfaces.clone()),
+        other => (other, Vec::new()),
+    };
+    let changes = (status.effective_mode, &status.effective_interfaces) != (mode, &interfaces);
+    if changes || status.effective_since.is_none() {
         status.effective_since = Some(now);
     }
-    status.effective_mode = decision.next;
+    (status.effective_mode, status.effective_interfaces) = (mode, interfaces);
     status.instances = decision.instances.clone();
     status.callers = decision.callers.clone();
     let (holds, reason, message) = explain(of, decision);
@@ -237,9 +255,9 @@ fn status(of: &Encryption, decision: &Decision, now: Timestamp) -> EncryptionSta
 }
 
 fn explain(of: &Encryption, decision: &Decision) -> (bool, &'static str, String) {
-    let (wanted, next) = (of.spec.mode, decision.next);
+    let (wanted, next) = (of.spec.farthest(), decision.next);
     if wanted == next {
-        return (true, "Effective", format!("calls are {}", next.name()));
+        return (true, "Effective", format!("calls are {}", words(of.spec.mode, &of.spec.interfaces)));
     }
     if decision.is_settling {
         return (false, "Settling", "everybody speaks TLS; connections begun before are given a moment".to_owned());
@@ -248,6 +266,13 @@ fn explain(of: &Encryption, decision: &Decision) -> (bool, &'static str, String)
         return (false, "Switching", format!("on the way from {} to {}", next.name(), wanted.name()));
     }
     (false, "Held", format!("{} until then, waits for {}", next.name(), encryption::named(&decision.held_by)))
+}
+
+/// `strict`, or `permissive (but /pay strict)`.
+fn words(mode: EncryptionMode, interfaces: &[InterfaceMode]) -> String {
+    let but: Vec<_> = interfaces.iter().map(|i| format!("{} {}", i.path, i.mode.name())).collect();
+    let mode = mode.name();
+    if but.is_empty() { mode.to_owned() } else { format!("{mode} (but {})", but.join(", ")) }
 }
 
 fn counted(who: &Readiness, what: &str) -> (bool, String) {

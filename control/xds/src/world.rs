@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use weir_model::encryption::EncryptionMode;
+use weir_model::encryption::{EncryptionMode, EncryptionStatus};
 use weir_model::{AppSpec, RouteSpec};
 
 use crate::build;
@@ -57,8 +57,40 @@ pub struct Inputs<'a> {
     pub groups: BTreeSet<&'a str>,
     /// The effective mode, if it has an Encryption.
     pub encryption: Option<EncryptionMode>,
+    /// What its servers refuse.
+    pub refusal: Refusal,
     /// What identities of its instances begin with.
     pub identities: String,
+}
+
+/// What of an app is refused in plaintext.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is not named.
+    pub others: bool,
+    /// By path, the longest first.
+    pub interfaces: Vec<(String, bool)>,
+}
+
+impl Refusal {
+    /// As servers do now.
+    pub fn of(status: &EncryptionStatus) -> Refusal {
+        let is_strict = |mode| mode == EncryptionMode::Strict;
+        let named = status.effective_interfaces.iter().map(|i| (i.path.clone(), is_strict(i.mode)));
+        let mut interfaces: Vec<_> = named.collect();
+        interfaces.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        Refusal { others: is_strict(status.effective_mode), interfaces }
+    }
+
+    /// Nothing is taken in plaintext.
+    pub fn is_whole(&self) -> bool {
+        self.others && self.interfaces.iter().all(|(_, refused)| *refused)
+    }
+
+    /// Some is taken in plaintext, and some is not.
+    pub fn is_partial(&self) -> bool {
+        !self.is_whole() && (self.others || self.interfaces.iter().any(|(_, refused)| *refused))
+    }
 }
 
 /// One app's resources.
@@ -78,6 +110,8 @@ pub struct AppView {
     pub encryption: Option<EncryptionMode>,
     /// How long its requests get to finish when a proxy that carries them goes, milliseconds.
     pub drain_ms: u64,
+    /// What its servers refuse.
+    pub refusal: Refusal,
     /// World sequence at which its clusters, listeners or routes became what they are.
     pub config_seq: u64,
     name: String,
@@ -141,6 +175,7 @@ impl AppView {
             api: build::listener::api(name),
             encryption: inputs.encryption,
             drain_ms: inputs.spec.drain_ms(build::route::longest_timeout(&inputs.routes)),
+            refusal: inputs.refusal.clone(),
             config_seq: seq,
             name: name.to_owned(),
             identities: inputs.identities.clone(),
@@ -180,11 +215,6 @@ impl AppView {
         self.clusters.values().map(move |both| Arc::clone(if tls { &both.tls } else { &both.plain }))
     }
 
-    /// Its servers refuse plaintext.
-    pub fn is_strict(&self) -> bool {
-        self.encryption == Some(EncryptionMode::Strict)
-    }
-
     /// What is different from `before`.
     pub fn change_from(&self, before: &AppView) -> Change {
         let groups =
@@ -193,7 +223,7 @@ impl AppView {
             config: self.exists != before.exists
                 || self.spec != before.spec
                 || self.drain_ms != before.drain_ms
-                || self.is_strict() != before.is_strict()
+                || self.refusal != before.refusal
                 || self.encryption.is_some() != before.encryption.is_some()
                 || self.route.version != before.route.version
                 || self.clusters.keys().ne(before.clusters.keys()),

@@ -244,7 +244,7 @@ async fn mesh() -> SharedStore {
 }
 
 async fn want(store: &SharedStore, mode: EncryptionMode) {
-    let spec = EncryptionSpec { app: "stock".to_owned(), mode };
+    let spec = EncryptionSpec { app: "stock".to_owned(), mode, interfaces: Vec::new() };
     match typed::get::<EncryptionSpec>(&**store, "stock").await.expect("readable") {
         None => drop(typed::create(&**store, &Encryption::new("stock", spec), &author()).await.expect("it is new")),
         Some(mut known) => {

@@ -223,6 +223,8 @@ pub struct RouteMatch {
     pub headers: Vec<ValueMatch>,
     /// All must hold, on the decoded query parameters.
     pub query: Vec<ValueMatch>,
+    /// The caller has shown a certificate, or has not.
+    pub certificate: Option<bool>,
 }
 
 /// How a path is compared.

@@ -116,6 +116,24 @@ impl Mesh {
         ));
     }
 
+    /// Wants interfaces to be otherwise than the app, and waits until it is so.
+    pub fn switch_interfaces(&self, mode: &str, interfaces: &[(&str, &str)]) {
+        let interface = |(path, mode): &(&str, &str)| format!("{{path: '{path}', mode: {mode}}}");
+        let interfaces: Vec<_> = interfaces.iter().map(interface).collect();
+        let interfaces = interfaces.join(", ");
+        self.weir.apply(&format!(
+            "apiVersion: weir.dev/v1\nkind: Encryption\nmetadata: {{name: stock}}\n\
+             spec: {{app: stock, mode: {mode}, interfaces: [{interfaces}]}}\n"
+        ));
+        eventually("all is as wanted", LONG, || {
+            let shown = self.weir.ok(&["get", "encryption", "stock", "-o", "json"]);
+            let shown: Value = serde_json::from_str(&shown).map_err(|e| e.to_string())?;
+            let (spec, status) = (&shown["spec"], &shown["status"]);
+            let all = status["effectiveInterfaces"] == spec["interfaces"] && status["effectiveMode"] == mode;
+            if all { Ok(()) } else { Err(status.to_string()) }
+        });
+    }
+
     /// Waits until it is so.
     pub fn is(&self, mode: &str) {
         eventually(&format!("calls are {mode}"), LONG, || {
@@ -193,8 +211,7 @@ impl Load {
     }
 
     fn rpc(protocol: Protocol, to: SocketAddr, names: &[&str]) -> Load {
-        let mut command = Command::new(peers::program("node", "nodejs"));
-        command.env("NODE_PATH", peers::node_folder().join("node_modules")).arg(peers::script("rpc.js"));
+        let mut command = rpc();
         let command = command.args(["load", protocol.name(), &to.to_string()]).args(names);
         Load::peer(&format!("{} load", protocol.name()), command)
     }
@@ -223,10 +240,18 @@ impl Load {
     }
 }
 
+/// The script of the RPC peers.
+pub fn rpc() -> Command {
+    let mut command = Command::new(peers::program("node", "nodejs"));
+    command.env("NODE_PATH", peers::node_folder().join("node_modules")).arg(peers::script("rpc.js"));
+    command
+}
+
 fn ask_until(stop: &AtomicBool, to: SocketAddr) -> Counts {
     let mut counts = Counts::default();
     while !stop.load(Ordering::Relaxed) {
-        match http::send(to, "GET", "/", &[("Host", "stock")], b"") {
+        let path = if counts.ok % 2 == 0 { "/" } else { "/pay" };
+        match http::send(to, "GET", path, &[("Host", "stock")], b"") {
             Ok(answer) if answer.status == 200 => counts.ok += 1,
             other => counts.failures.push(format!("{other:?}")),
         }

@@ -5,9 +5,9 @@
 //! `WEIR_SEEDS` says how many switches, [`SWITCHES`] without it:
 //! `WEIR_SEEDS=300 cargo xtask test --story encryption_switches`
 
-use weir_testkit::{LONG, eventually, http, net};
+use weir_testkit::{LONG, Process, eventually, http, net};
 
-use crate::encrypted::{Load, Mesh, Protocol};
+use crate::encrypted::{self, Load, Mesh, Protocol};
 use crate::envoy_runs_from_weir::{Envoy, NODE};
 use crate::joined::{Caller, join, join_calling, join_without_tls};
 
@@ -169,6 +169,61 @@ fn strict_refuses_plaintext_and_says_who_speaks_what() {
     let refused = mesh.weir.cli(&["delete", "encryption/stock"]);
     assert!(refused.code != 0 && refused.stderr.contains("mode: disabled"), "{refused:?}");
     assert!(mesh.weir.ok(&["check", "--only", "certificates"]).contains('√'));
+}
+
+#[test]
+fn an_interface_is_strict_by_itself() {
+    let mesh = Mesh::start(Protocol::Http1);
+    let inbound = mesh.inbound("stock-a");
+    let plain =
+        |path: &str| http::send(inbound, "GET", path, &[("Host", "stock")], b"").map(|answer| answer.status).ok();
+    let load = mesh.load(&["stock-a", "stock-b"]);
+    mesh.switch_interfaces("permissive", &[("/pay", "strict")]);
+    let taken = |paths: [&str; 3]| paths.map(plain);
+    becomes(|| taken(["/", "/pay", "/pay/again?x"]), [Some(200), Some(403), Some(403)]);
+    mesh.switch_interfaces("strict", &[("/pay/health", "permissive")]);
+    becomes(|| taken(["/", "/pay", "/pay/health"]), [Some(403), Some(403), Some(200)]);
+    mesh.switch_interfaces("strict", &[("/pay", "permissive"), ("/pay/back", "strict")]);
+    becomes(|| taken(["/", "/pay", "/pay/back"]), [Some(403), Some(200), Some(403)]);
+    mesh.want("disabled");
+    mesh.is("disabled");
+    assert_eq!(taken(["/", "/pay", "/pay/back"]), [Some(200); 3]);
+    mesh.want("strict");
+    mesh.is("strict");
+    becomes(|| taken(["/", "/pay", "/pay/back"]), [None; 3]);
+    load.has_lost_nothing();
+}
+
+#[test]
+fn a_bolt_method_is_strict_by_itself() {
+    a_method_is_strict_by_itself(Protocol::Bolt);
+}
+
+#[test]
+fn a_dubbo_method_is_strict_by_itself() {
+    a_method_is_strict_by_itself(Protocol::Dubbo);
+}
+
+fn a_method_is_strict_by_itself(protocol: Protocol) {
+    let mesh = Mesh::start(protocol);
+    let load = mesh.load(&["stock-a", "stock-b"]);
+    let service = if protocol == Protocol::Bolt { "/com.example.Service:1.0" } else { "/com.example.Service" };
+    mesh.switch_interfaces("permissive", &[(&format!("{service}/name"), "strict")]);
+    let inbound = mesh.inbound("stock-a").to_string();
+    eventually("that method alone is refused in plaintext", LONG, || {
+        let mut client = Process::spawn("plain", encrypted::rpc().args(["call", protocol.name(), &inbound, "denied"]));
+        if client.wait_exit(LONG).success() { Ok(()) } else { Err(format!("{:?}", client.output())) }
+    });
+    mesh.want("disabled");
+    mesh.is("disabled");
+    load.has_lost_nothing();
+}
+
+fn becomes(mut look: impl FnMut() -> [Option<u16>; 3], wanted: [Option<u16>; 3]) {
+    eventually(&format!("plaintext is answered {wanted:?}"), LONG, || {
+        let seen = look();
+        if seen == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
+    });
 }
 
 fn number(variable: &str, default: usize) -> usize {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::config::core::v3::{DataSource, HeaderValue, HeaderValueOption, data_source};
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
@@ -21,6 +21,7 @@ use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
+use envoy_types::pb::google::protobuf as wkt;
 use weir_model::AppSpec;
 use weir_model::RouteSpec;
 use weir_model::app::{Balance, Protocol};
@@ -29,9 +30,12 @@ use weir_model::route::{Backend, PathMatch, PathMatchType, RouteMatch, RouteRetr
 use super::{baggage, millis, uint};
 use crate::names;
 use crate::resource::Resource;
+use crate::world::Refusal;
 
 /// Failures after which the upstream surely has not processed the request.
 const SAFE_RETRIES: &str = "connect-failure,refused-stream";
+/// Name of the routes that refuse plaintext, by which metrics tell how much they do.
+const PLAINTEXT_REFUSED: &str = "plaintext_refused";
 /// Methods that may be repeated (RFC 9110, 9.2.2).
 const IDEMPOTENT: &str = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE";
 
@@ -43,16 +47,54 @@ pub fn outbound(app: &str, spec: &AppSpec, routes: &[&RouteSpec]) -> Arc<Resourc
     Resource::new(name.clone(), &configuration(&name, hosts))
 }
 
-/// The route configuration `inbound`: everything to the local application; the caller's side times and retries.
-pub fn inbound(app_port: u16) -> Arc<Resource> {
+/// The route configuration `inbound`: everything to the local application; the caller's side times and retries. `refusal`:
+/// what is refused of a caller who has not shown a certificate, where that is not the same for all.
+pub fn inbound(app_port: u16, refusal: Option<&Refusal>) -> Arc<Resource> {
     let action = route::RouteAction {
         timeout: millis(0),
         cluster_specifier: Some(ClusterSpecifier::Cluster(names::inbound_cluster(app_port))),
         ..Default::default()
     };
-    let everything = vec![one_route(any_path(), action)];
-    let host = virtual_host("local", "*", everything);
+    let interfaces = refusal.into_iter().flat_map(|refusal| &refusal.interfaces);
+    let mut routes: Vec<_> =
+        interfaces.flat_map(|(path, refused)| local_routes(below(path), *refused, &action)).collect();
+    routes.extend(local_routes(any_path(), refusal.is_some_and(|refusal| refusal.others), &action));
+    let host = virtual_host("local", "*", routes);
     Resource::new(names::INBOUND, &configuration(names::INBOUND, vec![host]))
+}
+
+/// To the local application; `refused`: unless the caller has shown no certificate.
+fn local_routes(r#match: route::RouteMatch, refused: bool, action: &route::RouteAction) -> Vec<route::Route> {
+    if !refused {
+        return vec![one_route(r#match, action.clone())];
+    }
+    let tls_context = route::route_match::TlsContextMatchOptions {
+        presented: Some(wkt::BoolValue { value: true }),
+        ..Default::default()
+    };
+    let known = route::RouteMatch { tls_context: Some(tls_context), ..r#match.clone() };
+    let body = text("plaintext is refused here\n");
+    let refusal = route::DirectResponseAction { status: 403, body, ..Default::default() };
+    let refusal = route::Route {
+        name: PLAINTEXT_REFUSED.to_owned(),
+        r#match: Some(r#match),
+        action: Some(Action::DirectResponse(refusal)),
+        ..Default::default()
+    };
+    vec![one_route(known, action.clone()), refusal]
+}
+
+fn text(text: &str) -> Option<DataSource> {
+    let specifier = data_source::Specifier::InlineString(text.to_owned());
+    Some(DataSource { specifier: Some(specifier), ..Default::default() })
+}
+
+/// A path and what is below it.
+fn below(path: &str) -> route::RouteMatch {
+    route::RouteMatch {
+        path_specifier: Some(PathSpecifier::PathSeparatedPrefix(path.to_owned())),
+        ..Default::default()
+    }
 }
 
 /// Every cluster that calls of `app` may be sent to.

@@ -8,15 +8,55 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use prost::Message;
 use weir_model::RouteSpec;
 use weir_model::app::{AppSpec, Balance, Protocol};
+use weir_model::encryption::{EncryptionMode, EncryptionStatus, InterfaceMode};
 use weir_model::route::{Backend, PathMatch, PathMatchType, RouteMatch, RouteRetry, Rule};
 
 use super::*;
 use crate::build::endpoints::Endpoint;
 use crate::fixtures::instance;
 use crate::resource::Resource;
+use crate::world::Refusal;
 
 fn read<M: Message + Default>(resource: &Resource) -> M {
     M::decode(resource.body.as_slice()).expect("what was encoded can be read")
+}
+
+#[test]
+fn interfaces_refuse_plaintext_the_longest_path_first() {
+    let interface = |path: &str, mode| InterfaceMode { path: path.to_owned(), mode };
+    let status = EncryptionStatus {
+        effective_mode: EncryptionMode::Strict,
+        effective_interfaces: vec![
+            interface("/pay", EncryptionMode::Permissive),
+            interface("/pay/back", EncryptionMode::Strict),
+        ],
+        ..Default::default()
+    };
+    let refusal = Refusal::of(&status);
+    assert!(refusal.is_partial() && !refusal.is_whole());
+    let table: RouteConfiguration = read(&route::inbound(9000, Some(&refusal)));
+    let shown: Vec<_> = table.virtual_hosts[0]
+        .routes
+        .iter()
+        .map(|route| {
+            let matches = route.r#match.as_ref().expect("it matches something");
+            let path = match matches.path_specifier.as_ref().expect("a path") {
+                PathSpecifier::PathSeparatedPrefix(path) | PathSpecifier::Prefix(path) => path.as_str(),
+                other => panic!("{other:?}"),
+            };
+            (path, matches.tls_context.is_some(), matches!(route.action, Some(Action::DirectResponse(_))))
+        })
+        .collect();
+    let wanted = [
+        ("/pay/back", true, false),
+        ("/pay/back", false, true),
+        ("/pay", false, false),
+        ("/", true, false),
+        ("/", false, true),
+    ];
+    assert_eq!(shown, wanted);
+    let whole = Refusal { others: true, interfaces: vec![("/pay".to_owned(), true)] };
+    assert!(whole.is_whole() && !whole.is_partial() && !Refusal::default().is_partial());
 }
 
 #[test]

@@ -173,7 +173,12 @@ impl Session {
         Some(Arc::clone(&known.version))
     }
 
-    /// The world up to which the client has accepted everything of a root type that is meant for it.
+    /// The client has asked for something of this type.
+    pub fn has_asked(&self, r#type: Type) -> bool {
+        self.of(r#type).requested && !self.of(r#type).names.is_empty()
+    }
+
+    /// The world up to which the client has accepted everything of a type that is meant for it: clusters, listeners, routes.
     pub fn taken(&self, r#type: Type) -> u64 {
         self.of(r#type).taken
     }
@@ -199,6 +204,7 @@ impl Session {
                 self.of_mut(Type::Cluster).dirty_all = true;
                 self.of_mut(Type::Listener).dirty_all = true;
                 self.of_mut(Type::Route).touch(&names::outbound(app));
+                self.of_mut(Type::Route).touch(names::INBOUND);
             }
             if change.endpoints {
                 self.of_mut(Type::Endpoints).touch_app(app);

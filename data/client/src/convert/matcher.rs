@@ -16,7 +16,6 @@ const ABSENT: &str = "is absent or of a kind that this proxy does not know";
 pub(super) fn route_match(proto: &Proto) -> Result<RouteMatch> {
     refuse(is_sampled(proto), "runtime_fraction")?;
     refuse(!proto.cookies.is_empty(), "cookies")?;
-    refuse(proto.tls_context.is_some(), "tls_context")?;
     refuse(!proto.dynamic_metadata.is_empty(), "dynamic_metadata")?;
     refuse(!proto.filter_state.is_empty(), "filter_state")?;
     let mut headers = each("headers", &proto.headers, header)?;
@@ -29,7 +28,17 @@ pub(super) fn route_match(proto: &Proto) -> Result<RouteMatch> {
         method,
         headers,
         query: each("query_parameters", &proto.query_parameters, query)?,
+        certificate: certificate(proto).under("tls_context")?,
     })
+}
+
+/// A certificate that is shown has been verified here: a handshake with another fails.
+fn certificate(proto: &Proto) -> Result<Option<bool>> {
+    let Some(context) = &proto.tls_context else { return Ok(None) };
+    let [presented, validated] = [&context.presented, &context.validated].map(|flag| flag.map(|flag| flag.value));
+    refuse(validated == Some(false), "validated")?;
+    refuse(presented == Some(false) && validated == Some(true), "presented")?;
+    Ok(presented.or(validated))
 }
 
 /// True if only a share of the requests is to match.

@@ -12,6 +12,7 @@ use crate::bridge;
 use crate::io::Buf;
 use crate::phases::{self, Answer, Destination, decide};
 use crate::snapshot::{self, Action, Family, ForwardAction, rewritten};
+use crate::stats::Link;
 use crate::trace::TraceContext;
 use crate::worker::{Connection, Details, ListenerView, Ticket};
 
@@ -104,6 +105,7 @@ fn decided(connection: &Connection, view: Rc<ListenerView>, bytes: &[u8], head: 
         host: head.host,
         path: head.path,
         fields: &fields,
+        has_certificate: Link::has_certificate(connection.link.as_ref()),
     };
     let decision = decide(&connection.worker, &view, connection.ends(), &request);
     ticket.decided(&decision);

@@ -176,8 +176,14 @@ fn decided(
     let bad_length = |_| Answer::refuse(Refusal::BadRequest, 400, "content-length is not one number\n");
     let length = content_length(&parts.headers).map_err(bad_length)?;
     let fields = MapFields(&parts.headers);
-    let request =
-        snapshot::Request { family: Family::Http, method: parts.method.as_str(), host: &host, path, fields: &fields };
+    let request = snapshot::Request {
+        family: Family::Http,
+        method: parts.method.as_str(),
+        host: &host,
+        path,
+        fields: &fields,
+        has_certificate: Link::has_certificate(shared.link.as_ref()),
+    };
     let decision = decide(&shared.worker, view, shared.ends(), &request);
     ticket.decided(&decision);
     let trace = trace(shared, view, &parts.headers);

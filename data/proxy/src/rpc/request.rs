@@ -14,7 +14,7 @@ use super::frame::{Called, Frame, Protocol};
 use super::pool::acquire;
 use crate::phases::{Decision, Next, decide};
 use crate::snapshot::{self, Fields};
-use crate::stats::Refusal;
+use crate::stats::{Link, Refusal};
 use crate::trace::TraceContext;
 use crate::upstream::{AcquireError, Again, Attempts, EndpointState, Failure, with_endpoint};
 use crate::worker::{Details, ListenerView, Ticket, Worker};
@@ -66,6 +66,7 @@ fn look(
         host: &called.service,
         path: &path,
         fields: &called.labels,
+        has_certificate: Link::has_certificate(caller.link.as_ref()),
     };
     let decision = decide(&caller.worker, view, caller.ends(), &request);
     ticket.decided(&decision);

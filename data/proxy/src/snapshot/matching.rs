@@ -44,6 +44,8 @@ pub(crate) struct Request<'a, F> {
     /// With query, if there is one.
     pub(crate) path: &'a str,
     pub(crate) fields: &'a F,
+    /// The caller has shown a certificate.
+    pub(crate) has_certificate: bool,
 }
 
 impl<F: Fields> Request<'_, F> {
@@ -93,6 +95,7 @@ pub(super) struct Conditions {
     path: Option<Regex>,
     headers: Vec<Condition>,
     query: Vec<Condition>,
+    certificate: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -119,11 +122,13 @@ impl Conditions {
             path,
             headers: matches.headers.iter().map(Condition::compile).collect::<Result<_, _>>()?,
             query: matches.query.iter().map(Condition::compile).collect::<Result<_, _>>()?,
+            certificate: matches.certificate,
         })
     }
 
     pub(super) fn hold<F: Fields>(&self, request: &Request<'_, F>) -> bool {
         self.method.as_ref().is_none_or(|method| method == request.method)
+            && self.certificate.is_none_or(|shown| shown == request.has_certificate)
             && self.path.as_ref().is_none_or(|path| path.is_match(request.path_only().as_bytes()))
             && self.headers.iter().all(|condition| condition.holds(request.field(&condition.name).as_deref()))
             && self.query.iter().all(|condition| condition.holds(request.query(&condition.name).as_deref()))
@@ -196,7 +201,7 @@ mod tests {
     }
 
     fn request(path: &str) -> Request<'_, NoFields> {
-        Request { family: Family::Http, method: "GET", host: "h", path, fields: &NoFields }
+        Request { family: Family::Http, method: "GET", host: "h", path, fields: &NoFields, has_certificate: false }
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub(crate) struct Link {
     pub(crate) identity: Arc<str>,
     counts: Arc<LinkCounts>,
     is_tls: bool,
+    /// The peer has shown a certificate.
+    is_certified: bool,
 }
 
 impl Link {
@@ -103,9 +105,20 @@ impl Link {
         if is_tls {
             counts.handshakes.inc();
         }
-        let link = Link { identity, counts, is_tls };
+        let link = Link { identity, counts, is_tls, is_certified: false };
         link.gauge().inc();
         link
+    }
+
+    /// The same of a peer that has shown a certificate, or has not.
+    pub(crate) fn certified(mut self, is_certified: bool) -> Self {
+        self.is_certified = is_certified;
+        self
+    }
+
+    /// Whether the peer has shown a certificate.
+    pub(crate) fn has_certificate(link: Option<&Link>) -> bool {
+        link.is_some_and(|link| link.is_certified)
     }
 
     fn gauge(&self) -> &Counter {

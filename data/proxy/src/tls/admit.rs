@@ -70,8 +70,9 @@ async fn secure(connection: &mut Connection, tls: &ServerTls, received: Buf) -> 
         tracing::debug!(%peer, ?unsecured, "TLS handshake failed");
         HandshakeFailure::from(&unsecured)
     })?;
-    let identity: Arc<str> = stream.peer_certificate().and_then(|shown| identity_of(&shown)).unwrap_or_default().into();
+    let shown = stream.peer_certificate();
+    let identity: Arc<str> = shown.as_ref().and_then(|shown| identity_of(shown)).unwrap_or_default().into();
     connection.security = Security::Tls(generation);
-    connection.link = Some(Link::open(&worker.stats.links, caller(&identity), true));
+    connection.link = Some(Link::open(&worker.stats.links, caller(&identity), true).certified(shown.is_some()));
     Ok(())
 }
