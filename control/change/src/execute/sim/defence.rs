@@ -215,7 +215,7 @@ fn an_instance_that_flaps_holds_its_batch() {
     let nature = |dies_after| Nature { dies_after, ..Nature::default() };
     for _ in 0..2 {
         sim.fleet.natures.insert("b".into(), nature(Some(0)));
-        (0..30).for_each(|_| sim.tick("up"));
+        (0..12).for_each(|_| sim.tick("up"));
         assert_eq!(
             sim.change("up").status.batches[0].phase,
             BatchPhase::Baking,
