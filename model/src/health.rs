@@ -81,6 +81,9 @@ pub struct HealthWindow {
     pub outbound: Traffic,
     /// The proxy's own faults by reason, apart from application errors.
     pub faults: BTreeMap<String, u64>,
+    /// Requests and connections that it did not serve, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
     /// Worst delay of a worker's loop in microseconds.
     pub loop_delay_us: u32,
     /// Requests in flight at the end.

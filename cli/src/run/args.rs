@@ -82,6 +82,15 @@ pub struct Args {
     /// [default: as long as the longest requests of its apps may take, see drainMs of the App; 45 at least].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub drain_seconds: Option<u64>,
+    /// The proxy exports spans by OTLP (gRPC) to this collector, e.g. http://127.0.0.1:4317.
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
+    /// Share of traces begun here that are exported, 0 to 1 [default: 0.01]; a caller's own decision is kept.
+    #[arg(long, value_name = "SHARE", requires = "otlp")]
+    pub otlp_ratio: Option<f64>,
+    /// The proxy appends one JSON line per request to this file.
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
     /// The program and its arguments; none: only a proxy.
     #[arg(last = true)]
     pub program: Vec<String>,
@@ -205,6 +214,9 @@ impl Args {
                 flag(name, time.as_millis().to_string());
             }
         }
+        flag("otlp", self.otlp.clone().unwrap_or_default());
+        flag("otlp-ratio", self.otlp_ratio.map(|share| share.to_string()).unwrap_or_default());
+        flag("access-log", self.access_log.as_ref().map(|path| path.display().to_string()).unwrap_or_default());
         for (app, listen) in &self.upstreams {
             flag("upstream", format!("{app}={listen}"));
         }
@@ -299,6 +311,15 @@ mod tests {
         assert!(!unsaid.contains("timeout-ms"), "it derives the time by itself: {unsaid}");
         let own = flags("45", &["--drain-timeout-ms=5"]);
         assert!(!own.contains("30000") && own.contains("12000"), "a release's own argument stands: {own}");
+    }
+
+    #[test]
+    fn what_is_told_of_requests_goes_where_was_said() {
+        let any: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let said = ["--app", "a", "--otlp", "http://127.0.0.1:4317", "--otlp-ratio", "1", "--access-log", "/var/log/a"];
+        let flags = args(&said).proxy_args(&Artifact::default(), any, any, Path::new("/f")).join(" ");
+        assert!(flags.contains("--otlp http://127.0.0.1:4317 --otlp-ratio 1 --access-log /var/log/a"), "{flags}");
+        assert!(Line::try_parse_from(["run", "--app", "a", "--otlp-ratio", "1"]).is_err(), "a share of nothing");
     }
 
     #[test]

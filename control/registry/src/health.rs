@@ -9,8 +9,8 @@ use weir_model::health::{EndpointTraffic, HealthWindow, LATENCY_BUCKETS, PeerCon
 use weir_proto::control as wire;
 use weir_store::observed::{Telemetry, TimedWindow};
 
-/// Most reasons of faults taken from one report.
-const MAX_FAULTS: usize = 64;
+/// Most reasons of faults, and of refusals, taken from one report.
+const MAX_REASONS: usize = 64;
 /// Most endpoints taken from one report.
 const MAX_ENDPOINTS: usize = 10_000;
 /// Most rows of peers taken from one report.
@@ -63,7 +63,9 @@ pub fn record(
 }
 
 fn window(health: wire::Health) -> HealthWindow {
-    let faults = health.faults.into_iter().filter(|(reason, _)| reason.len() <= MAX_TEXT).take(MAX_FAULTS);
+    let reasons = |counts: HashMap<String, u64>| {
+        counts.into_iter().filter(|(reason, _)| reason.len() <= MAX_TEXT).take(MAX_REASONS).collect()
+    };
     let short = |e: &wire::EndpointTraffic| e.cluster.len() <= MAX_TEXT && e.address.len() <= MAX_TEXT;
     let known = |p: &wire::PeerConnections| p.cluster.len() <= MAX_TEXT && p.identity.len() <= MAX_IDENTITY;
     let peers = health.peers.into_iter().filter(known).take(MAX_PEERS);
@@ -74,7 +76,8 @@ fn window(health: wire::Health) -> HealthWindow {
         duration_ms: health.duration_ms,
         inbound: traffic(health.inbound),
         outbound: traffic(health.outbound),
-        faults: faults.collect(),
+        faults: reasons(health.faults),
+        refused: reasons(health.refused),
         loop_delay_us: health.loop_delay_us,
         active_requests: health.active_requests,
         active_connections: health.active_connections,

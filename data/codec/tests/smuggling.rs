@@ -115,6 +115,13 @@ fn upgrades_are_seen_but_never_to_h2c() {
     assert!(upgrade("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"));
     assert!(!upgrade("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n"));
     assert!(!upgrade("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket, H2C\r\n\r\n"));
+    let two = |first: &str, second: &str| {
+        upgrade(&format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: {first}\r\nUpgrade: {second}\r\n\r\n"
+        ))
+    };
+    assert!(two("websocket", "other"));
+    assert!(!two("h2c", "websocket") && !two("websocket", "h2c"));
     assert!(!upgrade("GET / HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"));
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -147,8 +148,27 @@ pub struct Limits {
     pub detect_timeout_ms: u64,
     /// A started request head must be complete within this (milliseconds, default 10,000): HTTP 408.
     pub head_timeout_ms: u64,
-    /// A kept-alive connection without a request is closed after this (milliseconds, default 300,000).
+    /// A kept-alive connection without a request, or a TCP connection on which nothing moves, is closed after this
+    /// (milliseconds, default 300,000).
     pub idle_timeout_ms: u64,
+    /// A request under way is broken off when neither side says anything for this long (milliseconds); `None`:
+    /// [`Limits::idle_timeout_ms`], but never for gRPC calls and upgraded connections (WebSocket), which may well be
+    /// silent; 0: never for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_idle_timeout_ms: Option<u64>,
+}
+
+impl Limits {
+    /// How long neither side of a request under way need say anything; `None`: forever. `is_stream`: a gRPC call, or a
+    /// connection that was upgraded.
+    pub fn silence(&self, is_stream: bool) -> Option<Duration> {
+        let millis = match self.stream_idle_timeout_ms {
+            None => (!is_stream).then_some(self.idle_timeout_ms),
+            Some(0) => None,
+            said => said,
+        };
+        millis.map(Duration::from_millis)
+    }
 }
 
 impl Default for Limits {
@@ -164,6 +184,7 @@ impl Default for Limits {
             detect_timeout_ms: 2_000,
             head_timeout_ms: 10_000,
             idle_timeout_ms: 300_000,
+            stream_idle_timeout_ms: None,
         }
     }
 }

@@ -150,6 +150,7 @@ impl Check<'_> {
             ("detectTimeoutMs", limits.detect_timeout_ms as usize, 1, 600_000),
             ("headTimeoutMs", limits.head_timeout_ms as usize, 1, 3_600_000),
             ("idleTimeoutMs", limits.idle_timeout_ms as usize, 1, 86_400_000),
+            ("streamIdleTimeoutMs", limits.stream_idle_timeout_ms.unwrap_or(0) as usize, 0, 86_400_000),
         ];
         for (name, value, least, most) in ranges {
             self.range(|| format!("{field}.limits.{name}"), value, least, most);

@@ -104,7 +104,7 @@ async fn pass(
     let mut from_upstream = Buf::default();
     let stats = lease.stats();
     let moved = Moved { total: &stats, up: &ticket.bytes_up, down: &ticket.bytes_down };
-    tunnel(worker, timer, idle, (stream, &mut from_caller), (&mut lease.stream, &mut from_upstream), moved).await;
+    tunnel(worker, timer, Some(idle), (stream, &mut from_caller), (&mut lease.stream, &mut from_upstream), moved).await;
     worker.buffers.discard(&mut from_caller);
     worker.buffers.discard(&mut from_upstream);
     in_flight.finish(false);

@@ -163,6 +163,9 @@ pub struct Health {
     /// who speaks TLS to whom; at most 256
     #[prost(message, repeated, tag = "13")]
     pub peers: ::prost::alloc::vec::Vec<PeerConnections>,
+    /// requests and connections not served, by reason
+    #[prost(map = "string, uint64", tag = "14")]
+    pub refused: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
 }
 /// Connections with one peer: open at the end of the window, begun and refused within it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -13,6 +13,20 @@ pub const MAX_CONTROLS: usize = 200;
 /// The fault that a proxy counts a request under that it had to cut.
 const CUT: &str = "cut";
 
+/// Refusals that a proxy counts neither as faults nor as errors, for the caller may have deserved them. A version that
+/// refuses more of the same traffic than another is at fault all the same.
+const SILENT_REFUSALS: [&str; 9] = [
+    "head_bytes",
+    "header_count",
+    "frame_bytes",
+    "unread",
+    "head_timeout",
+    "no_route",
+    "unsupported",
+    "loop",
+    "plaintext_refused",
+];
+
 /// Seconds before its change that are kept as the baseline of an instance.
 pub const BASELINE_SECONDS: i64 = 300;
 
@@ -330,8 +344,11 @@ fn row(window: &HealthWindow, slow_above: Option<u64>) -> Row {
     row[Metric::Errors as usize] = Seen { requests: inbound.requests, events: inbound.errors };
     row[Metric::CallErrors as usize] = Seen { requests: outbound.requests, events: outbound.errors };
     row[Metric::Slow as usize] = slow_above.map_or(Seen::default(), |limit| slow::count(&inbound.latency, limit));
-    row[Metric::Faults as usize] =
-        Seen { requests: inbound.requests + outbound.requests, events: window.faults.values().sum() };
+    let refused = SILENT_REFUSALS.iter().filter_map(|reason| window.refused.get(*reason)).sum::<u64>();
+    row[Metric::Faults as usize] = Seen {
+        requests: inbound.requests + outbound.requests + refused,
+        events: window.faults.values().sum::<u64>() + refused,
+    };
     row
 }
 
@@ -428,6 +445,20 @@ mod tests {
         };
         assert_eq!(judged(7), [0, 7, 0], "told once");
         assert_eq!(judged(0), [0, 0, 0]);
+    }
+
+    #[test]
+    fn refusals_that_are_no_errors_are_compared_among_the_faults() {
+        let mut window = HealthWindow::default();
+        window.inbound.requests = 10;
+        window.faults.insert("protocol".into(), 1);
+        window.refused.extend([
+            ("head_bytes".to_owned(), 3),
+            ("no_route".to_owned(), 2),
+            ("bad_request".to_owned(), 1),
+        ]);
+        let seen = row(&window, None)[Metric::Faults as usize];
+        assert_eq!((seen.requests, seen.events), (15, 6), "a bad request is counted as a fault already");
     }
 
     #[test]

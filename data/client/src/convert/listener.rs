@@ -197,6 +197,8 @@ fn limits(proto: &Proto, manager: &HttpConnectionManager) -> Result<Limits> {
     let idle = common.and_then(|common| common.idle_timeout.as_ref());
     let idle = optional_millis(idle, "common_http_protocol_options.idle_timeout")?;
     let head = optional_millis(manager.request_headers_timeout.as_ref(), "request_headers_timeout")?;
+    let silence = optional_millis(manager.stream_idle_timeout.as_ref(), "stream_idle_timeout")?;
+    limits.stream_idle_timeout_ms = silence.map(|millis| millis.min(86_400_000));
     limits.idle_timeout_ms = bounded(idle, limits.idle_timeout_ms, 86_400_000);
     limits.head_timeout_ms = bounded(head, limits.head_timeout_ms, 3_600_000);
     Ok(limits)

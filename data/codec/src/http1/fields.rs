@@ -117,6 +117,8 @@ pub(super) struct Found<'b> {
     pub(super) hosts: usize,
     pub(super) expect: Option<&'b [u8]>,
     pub(super) upgrade: Option<&'b [u8]>,
+    /// Any of the fields, for all of them would go on.
+    pub(super) offers_h2c: bool,
     content_length: Option<&'b [u8]>,
     content_lengths: usize,
     transfer_encoding: Option<&'b [u8]>,
@@ -138,7 +140,10 @@ impl<'b> Found<'b> {
             Known::Connection => self.connection.read(header.value),
             Known::Host => (self.host, self.hosts) = (Some(header.value), self.hosts + 1),
             Known::Expect => self.expect = Some(header.value),
-            Known::Upgrade => self.upgrade = Some(header.value),
+            Known::Upgrade => {
+                self.upgrade = Some(header.value);
+                self.offers_h2c |= header.value.windows(3).any(|window| window.eq_ignore_ascii_case(b"h2c"));
+            }
             Known::ContentLength => {
                 (self.content_length, self.content_lengths) = (Some(header.value), self.content_lengths + 1);
             }

@@ -134,6 +134,5 @@ fn expects_continue(found: &Found<'_>, version: Version) -> Result<bool, Reject>
 fn upgrade<'b>(found: &Found<'b>, version: Version, framing: Framing) -> Option<&'b [u8]> {
     let possible =
         version == Version::Http11 && found.connection.upgrade && matches!(framing, Framing::None | Framing::Length(0));
-    let offers_h2c = |value: &[u8]| value.windows(3).any(|window| window.eq_ignore_ascii_case(b"h2c"));
-    found.upgrade.filter(|value| possible && !offers_h2c(value))
+    found.upgrade.filter(|_| possible && !found.offers_h2c)
 }

@@ -115,6 +115,7 @@ fn health(window: &HealthWindow) -> Value {
         "inbound": traffic(&window.inbound),
         "outbound": traffic(&window.outbound),
         "faults": window.faults,
+        "refused": window.refused,
         "loopDelayUs": window.loop_delay_us,
         "activeRequests": window.active_requests,
         "activeConnections": window.active_connections,

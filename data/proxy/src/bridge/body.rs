@@ -9,6 +9,7 @@ use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_codec::http1::{ChunkDecoder, Framing, Reject, Step};
 
+use super::fields;
 use crate::io::{BUFFER_BYTES, Buf, Reader};
 use crate::worker::Worker;
 
@@ -102,6 +103,11 @@ impl<'a> RequestBody<'a> {
         RequestBody::new(from, room)
     }
 
+    /// None at all.
+    pub(crate) fn none() -> Self {
+        RequestBody::new(From::Nowhere, 0)
+    }
+
     /// True if the caller has sent all of it.
     pub(super) fn is_over(&self) -> bool {
         match &self.from {
@@ -177,7 +183,10 @@ pub(super) async fn next_of_http2(stream: &mut RecvStream) -> Result<Option<Piec
             Ok(Some(Piece::Data(data)))
         }
         Some(Err(_)) => Err(BodyError::Gone),
-        None => stream.trailers().await.map(|trailers| trailers.map(Piece::Trailers)).map_err(|_| BodyError::Gone),
+        None => match stream.trailers().await {
+            Ok(trailers) => Ok(trailers.map(fields::may_trail).map(Piece::Trailers)),
+            Err(_) => Err(BodyError::Gone),
+        },
     }
 }
 

@@ -73,6 +73,8 @@ enum Ended {
     Stalled,
     /// The caller's body is malformed, and nothing has reached the caller.
     Malformed,
+    /// HTTP/2 has no place for what the request says; nothing has reached anybody.
+    Unfit,
     /// The caller broke off.
     CallerGone,
     /// The caller does not take the response.
@@ -96,6 +98,8 @@ struct Attempt<'a, 'b> {
 struct Times<'a> {
     deadlines: &'a Deadlines,
     idle: Duration,
+    /// How long neither side need say anything; `None`: forever.
+    silence: Option<Duration>,
 }
 
 impl Exchange<'_> {
@@ -107,7 +111,9 @@ impl Exchange<'_> {
         };
         let mut cluster = listener.view.clusters[self.outgoing.to.cluster].clone();
         let deadlines = Deadlines::new(action);
-        let times = Times { deadlines: &deadlines, idle: self.idle() };
+        let limits = &listener.compiled.config.limits;
+        let times =
+            Times { deadlines: &deadlines, idle: self.idle(), silence: limits.silence(self.outgoing.is_grpc()) };
         if cluster.is_awaited() {
             let until = deadlines.connection(times.idle);
             cluster = Box::pin(with_endpoint(self.worker, cluster, Some(until))).await;
@@ -155,7 +161,7 @@ impl Exchange<'_> {
             Ended::Whole { .. } => self.ticket.status() >= 500 || self.ticket.is_error(),
             Ended::Failed(failure) => !matches!(failure, Failure::Stale | Failure::Unsent),
             Ended::Retry | Ended::Broken | Ended::Stalled => true,
-            Ended::Malformed | Ended::CallerGone | Ended::CallerStuck => false,
+            Ended::Malformed | Ended::Unfit | Ended::CallerGone | Ended::CallerStuck => false,
         }
     }
 
@@ -212,9 +218,13 @@ impl Exchange<'_> {
             Ended::Malformed => {
                 return self.answer(Refusal::BadRequest, 400, "the request's body is malformed\n").await;
             }
+            Ended::Unfit => return self.answer(Refusal::BadRequest, 400, super::UNFIT).await,
             Ended::Broken | Ended::Stalled => {
                 self.ticket.set_error();
-                self.worker.stats.fault(Fault::UpstreamReset);
+                // That both sides are silent is no fault of the proxy's.
+                if ended == Ended::Broken {
+                    self.worker.stats.fault(Fault::UpstreamReset);
+                }
                 self.sink.reset();
             }
             Ended::CallerStuck => {
@@ -264,7 +274,7 @@ fn acquired<T>(lease: Result<Result<T, AcquireError>, crate::io::Elapsed>) -> Re
 
 impl Attempt<'_, '_> {
     async fn by_http2(self, outgoing: &Outgoing, mut lease: H2Lease, retries: impl FnMut(u16) -> bool) -> Ended {
-        let Some(request) = http2_request(outgoing) else { return Ended::Malformed };
+        let Some(request) = http2_request(outgoing) else { return Ended::Unfit };
         let over = self.body.is_empty();
         match lease.send.send_request(request, over) {
             Ok((head, stream)) => {
@@ -418,7 +428,7 @@ impl Response<'_> {
             if sink.poll_gone(cx) {
                 return Poll::Ready(Err(Ended::CallerGone));
             }
-            match self.progress.deadline(self.times.deadlines, self.times.idle) {
+            match self.progress.deadline(self.times.deadlines, self.times.silence) {
                 Some(deadline) => self.timer.poll_until(cx, deadline).map(|_| Err(Ended::Failed(Failure::Timeout))),
                 None => Poll::Pending,
             }
@@ -460,8 +470,9 @@ impl Response<'_> {
             if sink.poll_gone(cx) {
                 return Poll::Ready(Err(Ended::CallerGone));
             }
+            let Some(silence) = self.times.silence else { return Poll::Pending };
             let since = *since.get_or_insert_with(Instant::now);
-            let deadline = since.max(self.progress.moved.get()) + self.times.idle;
+            let deadline = since.max(self.progress.moved.get()) + silence;
             self.timer.poll_until(cx, deadline).map(|_| Err(Ended::Stalled))
         })
         .await

@@ -34,6 +34,17 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Trailers without fields that frame or route a message, or that say who the caller is: these may not come after it (RFC
+/// 9110 section 6.5.1), and a next hop that joins them to the head would believe them.
+pub(super) fn may_trail(mut trailers: HeaderMap) -> HeaderMap {
+    let barred: Vec<HeaderName> =
+        trailers.keys().filter(|name| known(name.as_str()) != Known::Other).cloned().collect();
+    for name in barred {
+        trailers.remove(name);
+    }
+    trailers
+}
+
 /// Sets a field to a value that is known to be valid.
 pub(super) fn set(headers: &mut HeaderMap, name: &'static str, value: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(value) {
@@ -158,6 +169,16 @@ mod tests {
         {
             assert_eq!(told(wrong), Err(Ambiguous), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_frames_or_routes_a_message_does_not_trail() {
+        let mut trailers = HeaderMap::new();
+        for name in ["grpc-status", "content-length", "transfer-encoding", "host", "x-forwarded-for", "checksum"] {
+            trailers.insert(name, HeaderValue::from_static("1"));
+        }
+        let kept = may_trail(trailers);
+        assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-status", "checksum"]);
     }
 
     #[test]

@@ -32,6 +32,9 @@ use crate::stats::Refusal;
 use crate::trace::TraceContext;
 use crate::worker::{Connection, Leaving, Ticket};
 
+/// Told where a request's method, path or fields have no place in HTTP/2.
+const UNFIT: &str = "the request cannot be sent by HTTP/2\n";
+
 /// A request for an upstream.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -80,28 +83,32 @@ impl Outgoing {
         Outgoing { method, host, path: path.to_owned(), headers, content_length, to: decided.to }
     }
 
+    pub(crate) fn is_grpc(&self) -> bool {
+        is_grpc(&self.headers)
+    }
+
     pub(crate) fn is_idempotent(&self) -> bool {
         is_idempotent(self.method.as_str())
     }
 }
 
-/// A request of an HTTP/1 caller for an HTTP/2 upstream.
+/// A request of an HTTP/1 caller for an HTTP/2 upstream; `host` is what it is for.
 ///
 /// # Errors
 /// The answer to a head that HTTP/2 cannot express.
 pub(crate) fn outgoing_from_http1(
     head: &RequestHead<'_, '_>,
-    path: &str,
+    (host, path): (&str, &str),
     decided: Decided<'_>,
 ) -> Result<Outgoing, Answer> {
-    let unfit = || Answer::refuse(Refusal::BadRequest, 400, "the request cannot be sent by HTTP/2\n");
+    let unfit = || Answer::refuse(Refusal::BadRequest, 400, UNFIT);
     let method = Method::from_bytes(head.method.as_bytes()).map_err(|_| unfit())?;
     let headers = fields::from_http1(head.headers, head.connection.nominates).ok_or_else(unfit)?;
     let content_length = match head.framing {
         Framing::Length(length) => Some(length),
         _ => None,
     };
-    Ok(Outgoing::new(method, (head.host, path), headers, content_length, decided))
+    Ok(Outgoing::new(method, (host, path), headers, content_length, decided))
 }
 
 /// Sends an HTTP/1 caller's request to an HTTP/2 upstream, and the response back.
@@ -120,8 +127,15 @@ pub(crate) async fn from_http1(
         // The body is read here whatever the upstream thinks of it, so the caller may as well send it.
         let _ = timer.within(idle, writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n", b"")).await;
     }
-    let body = RequestBody::from_http1(facts.framing, limits.buffer_bytes, worker, buf, reader);
-    let sink = Sink::http1(writer, facts, Leaving { worker, listener, security: *security });
+    let leaving = Leaving { worker, listener, security: *security };
+    let (body, sink) = match facts.framing {
+        // Nothing is read until the answer is there, so that whether the caller is still there has to be watched.
+        Framing::None | Framing::Length(0) => (RequestBody::none(), Sink::http1(writer, facts, leaving, Some(reader))),
+        framing => {
+            let body = RequestBody::from_http1(framing, limits.buffer_bytes, worker, buf, reader);
+            (body, Sink::http1(writer, facts, leaving, None))
+        }
+    };
     let exchange = Exchange { worker, timer, ticket: &ticket, outgoing, body, sink };
     match exchange.run().await {
         Finished::Persists => After::KeepAlive,

@@ -11,7 +11,7 @@ use weir_codec::http1::Version;
 use super::target::{chunk, last_chunk, send_http2};
 use super::{fields, grpc};
 use crate::http1::{Facts, reason_phrase, write_answer};
-use crate::io::Writer;
+use crate::io::{Reader, Writer};
 use crate::phases::Answer;
 use crate::worker::Leaving;
 
@@ -31,6 +31,8 @@ pub(crate) struct Http1Sink<'a> {
     persists: bool,
     leaving: Leaving<'a>,
     coding: Coding,
+    /// Where to see that the caller has broken off, as long as that is watched for.
+    watched: Option<Reader<'a>>,
 }
 
 /// How an HTTP/1 body is framed.
@@ -49,7 +51,7 @@ impl<'a> Sink<'a> {
         Sink::Http2 { respond, stream: None, grpc }
     }
 
-    pub(crate) fn http1(writer: Writer<'a>, facts: &Facts, leaving: Leaving<'a>) -> Self {
+    pub(crate) fn http1(writer: Writer<'a>, facts: &Facts, leaving: Leaving<'a>, watched: Option<Reader<'a>>) -> Self {
         Sink::Http1(Http1Sink {
             writer,
             version: facts.version,
@@ -57,6 +59,7 @@ impl<'a> Sink<'a> {
             persists: facts.persists,
             leaving,
             coding: Coding::Plain,
+            watched,
         })
     }
 
@@ -133,7 +136,7 @@ impl<'a> Sink<'a> {
         match self {
             Sink::Http2 { stream: None, respond, .. } => respond.poll_reset(cx).is_ready(),
             Sink::Http2 { stream: Some(stream), .. } => stream.poll_reset(cx).is_ready(),
-            Sink::Http1(_) => false,
+            Sink::Http1(sink) => sink.poll_gone(cx),
         }
     }
 
@@ -168,6 +171,16 @@ fn plain(answer: &Answer) -> Response<()> {
 }
 
 impl Http1Sink<'_> {
+    fn poll_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        let Some(caller) = &mut self.watched else { return false };
+        let mut watch = true;
+        let gone = caller.poll_reset(cx, &mut watch);
+        if !watch {
+            self.watched = None;
+        }
+        gone
+    }
+
     async fn head(&mut self, response: Response<()>, over: bool) -> io::Result<()> {
         self.persists &= !self.leaving.now();
         let status = response.status();

@@ -50,6 +50,7 @@ fn report(window: HealthWindow) -> Health {
         inbound: Some(traffic(window.inbound)),
         outbound: Some(traffic(window.outbound)),
         faults: window.faults.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+        refused: window.refused.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
         loop_delay_us: clamp(window.loop_delay_us.into()),
         active_requests: clamp(window.active_requests.into()),
         active_connections: clamp(window.active_connections.into()),

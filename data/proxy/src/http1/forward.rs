@@ -39,6 +39,8 @@ enum Ended {
     Malformed(u16),
     /// The response broke off.
     Broken,
+    /// Neither side says anything any more.
+    Stalled,
     /// The caller broke off.
     CallerGone,
     /// The caller does not take the response.
@@ -182,6 +184,7 @@ impl Exchange<'_> {
             Ok(Responded::Failed(failure)) => Ended::Failed(failure),
             Ok(Responded::Retry) => Ended::Retry,
             Ok(Responded::Broken) => Ended::Broken,
+            Ok(Responded::Stalled) => Ended::Stalled,
             Ok(Responded::CallerStuck) => Ended::CallerStuck,
             Ok(Responded::CallerGone | Responded::Switched) => Ended::CallerGone,
             Err(status) => Ended::Malformed(status),
@@ -192,7 +195,7 @@ impl Exchange<'_> {
         match ended {
             Ok(Responded::Whole { .. }) => self.ticket.status() >= 500,
             Ok(Responded::Failed(failure)) => !matches!(failure, Failure::Stale | Failure::Unsent),
-            Ok(Responded::Broken | Responded::Retry) => true,
+            Ok(Responded::Broken | Responded::Stalled | Responded::Retry) => true,
             _ => false,
         }
     }
@@ -239,6 +242,7 @@ impl Exchange<'_> {
             progress: &progress,
             deadlines: &self.deadlines,
             idle,
+            silence: self.listener.compiled.config.limits.silence(false),
             reused,
             upgrade: self.outgoing.upgrade,
             leaving: Leaving { worker, listener, security: *security },
@@ -269,6 +273,7 @@ impl Exchange<'_> {
             progress: &progress,
             deadlines: &self.deadlines,
             idle,
+            silence: self.listener.compiled.config.limits.silence(false),
             reused: lease.reused,
             upgrade: false,
             leaving: Leaving { worker, listener, security: *security },
@@ -312,9 +317,12 @@ impl Exchange<'_> {
             Ended::Responded { persists: false } => After::Linger,
             Ended::Switched(lease, received) => tunnel::run(self.connection, self.buf, lease, received).await,
             Ended::Malformed(status) => malformed(self.connection, self.buf, self.facts, self.ticket, status).await,
-            Ended::Broken => {
+            Ended::Broken | Ended::Stalled => {
                 self.ticket.set_error();
-                self.connection.worker.stats.fault(Fault::UpstreamReset);
+                // That both sides are silent is no fault of the proxy's.
+                if matches!(ended, Ended::Broken) {
+                    self.connection.worker.stats.fault(Fault::UpstreamReset);
+                }
                 self.connection.stream.abandon();
                 After::Close
             }

@@ -179,7 +179,8 @@ fn forward(
     let forwarded_for = forwarded_for(connection.peer, view);
     if cluster.config.protocol == UpstreamProtocol::Http2 {
         let decided = bridge::Decided { to, route, action, trace, forwarded_for };
-        let bridged = bridge::outgoing_from_http1(head, &path, decided);
+        let host = if head.host.is_empty() { &*cluster.name } else { head.host };
+        let bridged = bridge::outgoing_from_http1(head, (host, &path), decided);
         return bridged.map_or_else(Next::Answer, |outgoing| Next::Bridge(Box::new(outgoing)));
     }
     let upgrade = action.upgrades && head.upgrade.is_some();

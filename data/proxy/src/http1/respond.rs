@@ -42,6 +42,8 @@ pub(super) enum Responded {
     Retry,
     /// Part of it has reached the caller; both connections are at an end.
     Broken,
+    /// Nothing more came of it, and nothing more was sent; both connections are at an end.
+    Stalled,
     /// The caller is gone.
     CallerGone,
     /// The caller does not take the response.
@@ -62,6 +64,8 @@ pub(super) struct Responding<'a, 'c> {
     pub(super) progress: &'a Progress,
     pub(super) deadlines: &'a Deadlines,
     pub(super) idle: Duration,
+    /// How long neither side need say anything; `None`: forever.
+    pub(super) silence: Option<Duration>,
     /// The upstream connection carried another request before.
     pub(super) reused: bool,
     pub(super) upgrade: bool,
@@ -180,7 +184,7 @@ impl Responding<'_, '_> {
         if self.buf.is_allocated() && !self.buf.make_room(MAX_RESPONSE_HEAD.max(BUFFER_BYTES)) {
             return Err(Responded::Failed(Failure::Protocol));
         }
-        let Responding { worker, from, buf, timer, progress, deadlines, idle, watched, .. } = self;
+        let Responding { worker, from, buf, timer, progress, deadlines, silence, watched, .. } = self;
         let mut watch = watched.is_some();
         let read = poll_fn(|cx| {
             if let Poll::Ready(read) = from.poll_fill(cx, &worker.buffers, buf) {
@@ -189,7 +193,7 @@ impl Responding<'_, '_> {
             if watched.as_mut().is_some_and(|caller| caller.poll_reset(cx, &mut watch)) {
                 return Poll::Ready(Err(Responded::CallerGone));
             }
-            match progress.deadline(deadlines, *idle) {
+            match progress.deadline(deadlines, *silence) {
                 Some(deadline) => timer.poll_until(cx, deadline).map(|_| Err(Responded::Failed(Failure::Timeout))),
                 None => Poll::Pending,
             }
@@ -252,22 +256,24 @@ impl Responding<'_, '_> {
 
     /// What comes next of the body. False if it has ended by the upstream's closing.
     async fn relay_more(&mut self, response: &mut Final) -> Result<bool, Responded> {
-        let Responding { worker, from, buf, timer, idle, to, progress, .. } = self;
+        let Responding { worker, from, buf, timer, idle, silence, to, progress, .. } = self;
         worker.buffers.release_if_empty(buf);
         let mut since = None;
         let read = poll_fn(|cx| match from.poll_fill(cx, &worker.buffers, buf) {
             Poll::Ready(read) => Poll::Ready(Ok(read)),
             Poll::Pending => {
                 // The caller may still be sending: the exchange is idle when neither side moves.
+                let Some(silence) = *silence else { return Poll::Pending };
                 let since = *since.get_or_insert_with(Instant::now);
-                timer.poll_until(cx, since.max(progress.moved.get()) + *idle).map(Err)
+                timer.poll_until(cx, since.max(progress.moved.get()) + silence).map(Err)
             }
         })
         .await;
         match read {
             Ok(Ok(0)) if response.body.ends_at_close() => return Ok(false),
             Ok(Ok(read)) if read > 0 => {}
-            _ => return Err(Responded::Broken),
+            Ok(_) => return Err(Responded::Broken),
+            Err(_) => return Err(Responded::Stalled),
         }
         if response.decode {
             let mut out = worker.buffers.take_vec();

@@ -14,7 +14,7 @@ use crate::stats::{ClusterStats, Counter};
 use crate::upstream::Lease;
 use crate::worker::{Connection, Worker};
 
-/// Passes bytes both ways until both sides have finished, one breaks, or nothing comes for the idle time. What each
+/// Passes bytes both ways until both sides have finished, one breaks, or both have been silent for too long. What each
 /// side has sent already lies in `from_caller` and `from_upstream`.
 pub(super) async fn run(
     connection: &mut Connection,
@@ -23,11 +23,11 @@ pub(super) async fn run(
     mut from_upstream: Buf,
 ) -> After {
     let view = connection.listener.view();
-    let idle = Duration::from_millis(view.compiled.config.limits.idle_timeout_ms);
+    let silence = view.compiled.config.limits.silence(true);
     let Connection { worker, stream, timer, .. } = connection;
     let (stats, up, down) = (lease.stats(), Cell::new(0), Cell::new(0));
     let moved = Moved { total: &stats, up: &up, down: &down };
-    tunnel(worker, timer, idle, (stream, from_caller), (&mut lease.stream, &mut from_upstream), moved).await;
+    tunnel(worker, timer, silence, (stream, from_caller), (&mut lease.stream, &mut from_upstream), moved).await;
     After::Close
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Moved<'a> {
 pub(crate) async fn tunnel(
     worker: &Worker,
     timer: &mut Timer,
-    idle: Duration,
+    silence: Option<Duration>,
     (caller, from_caller): (&mut Stream, &mut Buf),
     (upstream, from_upstream): (&mut Stream, &mut Buf),
     moved: Moved<'_>,
@@ -67,7 +67,11 @@ pub(crate) async fn tunnel(
                 _ => {}
             }
         }
-        if up_ended && down_ended { Poll::Ready(()) } else { timer.poll_until(cx, last.get() + idle).map(|_| ()) }
+        match silence {
+            _ if up_ended && down_ended => Poll::Ready(()),
+            Some(silence) => timer.poll_until(cx, last.get() + silence).map(|_| ()),
+            None => Poll::Pending,
+        }
     })
     .await;
 }

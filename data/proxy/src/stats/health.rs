@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::histogram::LATENCY_BUCKETS;
-use super::reasons::Fault;
+use super::reasons::{Fault, Refusal};
 use super::worker::{TrafficStats, WorkerStats};
 
 /// Endpoints reported per window; the busiest come first.
@@ -20,6 +20,8 @@ pub struct HealthWindow {
     pub outbound: Traffic,
     /// Faults of the proxy's own by [`Fault::as_str`]; what did not occur is absent.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Requests and connections that were not served, by [`Refusal::as_str`]; what did not occur is absent.
+    pub refused: BTreeMap<&'static str, u64>,
     /// Worst delay of a worker's loop in microseconds.
     pub loop_delay_us: u64,
     /// Requests in flight now.
@@ -61,6 +63,7 @@ struct Totals {
     inbound: Traffic,
     outbound: Traffic,
     faults: Vec<u64>,
+    refused: Vec<u64>,
     endpoints: HashMap<(Arc<str>, SocketAddr), (u64, u64)>,
 }
 
@@ -77,7 +80,8 @@ impl HealthReader {
         let window = HealthWindow {
             inbound: now.inbound.since(&self.last.inbound),
             outbound: now.outbound.since(&self.last.outbound),
-            faults: faults_since(&now.faults, &self.last.faults),
+            faults: since(Fault::ALL.iter().map(|fault| fault.as_str()), &now.faults, &self.last.faults),
+            refused: since(Refusal::ALL.iter().map(|reason| reason.as_str()), &now.refused, &self.last.refused),
             loop_delay_us: workers.iter().map(|worker| worker.loop_delay_us.take()).max().unwrap_or(0),
             active_requests: workers.iter().map(|worker| worker.active_requests.get()).sum(),
             active_connections: workers.iter().map(|worker| worker.active_connections.get()).sum(),
@@ -110,11 +114,15 @@ impl Traffic {
 fn totals(workers: &[Arc<WorkerStats>], proxy_faults: impl Fn(Fault) -> u64) -> Totals {
     let mut totals =
         Totals { faults: Fault::ALL.iter().map(|&fault| proxy_faults(fault)).collect(), ..Default::default() };
+    totals.refused = vec![0; Refusal::ALL.len()];
     for worker in workers {
         totals.inbound.add(&worker.inbound);
         totals.outbound.add(&worker.outbound);
         for (total, &fault) in totals.faults.iter_mut().zip(Fault::ALL) {
             *total += worker.faults(fault).get();
+        }
+        for (total, &reason) in totals.refused.iter_mut().zip(Refusal::ALL) {
+            *total += worker.refused(reason);
         }
         for endpoint in worker.endpoints() {
             let entry = totals.endpoints.entry((endpoint.cluster.clone(), endpoint.address)).or_default();
@@ -125,10 +133,10 @@ fn totals(workers: &[Arc<WorkerStats>], proxy_faults: impl Fn(Fault) -> u64) -> 
     totals
 }
 
-fn faults_since(now: &[u64], before: &[u64]) -> BTreeMap<&'static str, u64> {
+fn since(names: impl Iterator<Item = &'static str>, now: &[u64], before: &[u64]) -> BTreeMap<&'static str, u64> {
     let before = before.iter().copied().chain(std::iter::repeat(0));
     let deltas = now.iter().zip(before).map(|(now, before)| now - before);
-    Fault::ALL.iter().map(|fault| fault.as_str()).zip(deltas).filter(|(_, count)| *count > 0).collect()
+    names.zip(deltas).filter(|(_, count)| *count > 0).collect()
 }
 
 /// An endpoint that was removed and came back counts anew, so a total may be below the one before.
@@ -164,10 +172,11 @@ mod tests {
         let mut reader = HealthReader::default();
         worker.inbound.requests.add(3);
         worker.fault(Fault::Timeout);
+        worker.refuse(Refusal::HeadBytes);
         let first = reader.next(&workers, |_| 0);
-        assert_eq!((first.inbound.requests, first.faults["timeout"]), (3, 1));
+        assert_eq!((first.inbound.requests, first.faults["timeout"], first.refused["head_bytes"]), (3, 1, 1));
         worker.inbound.requests.add(2);
         let second = reader.next(&workers, |_| 0);
-        assert_eq!((second.inbound.requests, second.faults.len()), (2, 0));
+        assert_eq!((second.inbound.requests, second.faults.len(), second.refused.len()), (2, 0, 0));
     }
 }

@@ -72,11 +72,12 @@ impl Progress {
         self.moved.set(Instant::now());
     }
 
-    /// Until when the response's head is awaited: while the request is still on its way, as long as it moves.
-    pub(crate) fn deadline(&self, deadlines: &Deadlines, idle: Duration) -> Option<Instant> {
+    /// Until when the response's head is awaited: while the request is still on its way, as long as it moves, or does not
+    /// for `silence`.
+    pub(crate) fn deadline(&self, deadlines: &Deadlines, silence: Option<Duration>) -> Option<Instant> {
         match self.sent_at.get() {
             Some(sent) => deadlines.head(sent),
-            None => Some(self.moved.get() + idle),
+            None => silence.map(|silence| self.moved.get() + silence),
         }
     }
 }
@@ -109,8 +110,9 @@ mod tests {
         let progress = Progress::begun(Instant::now());
         tokio::time::advance(Duration::from_secs(50)).await;
         progress.note();
-        assert_eq!(progress.deadline(&deadlines, idle), Some(Instant::now() + idle));
+        assert_eq!(progress.deadline(&deadlines, Some(idle)), Some(Instant::now() + idle));
+        assert_eq!(progress.deadline(&deadlines, None), None);
         progress.sent_at.set(Some(Instant::now()));
-        assert_eq!(progress.deadline(&deadlines, idle), Some(Instant::now() + Duration::from_secs(1)));
+        assert_eq!(progress.deadline(&deadlines, Some(idle)), Some(Instant::now() + Duration::from_secs(1)));
     }
 }

@@ -250,10 +250,10 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.worker.stats.active_requests.dec();
         self.note_cut();
+        self.finish();
         if let Some(cluster) = self.cluster {
             self.listener.view.clusters[cluster].stats.requests.dec();
         }
-        self.finish();
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use weir_proxy::DrainOptions;
 
-use crate::peers::{GET, Setup, Upstream, nobody, ok, soon};
+use crate::peers::{GET, Peer, Setup, Upstream, nobody, ok, soon};
 
 /// A caller that speaks HTTP/2.
 struct Caller {
@@ -253,6 +253,73 @@ async fn streams_wait_for_the_only_endpoint_to_come_back() {
         proxy.apply(Setup::new().snapshot(&[upstream.address])).await.unwrap();
     });
     assert_eq!(answer.body, b"back");
+}
+
+#[tokio::test]
+async fn a_grpc_call_may_be_silent_and_another_request_may_not() {
+    let (let_go, gate) = tokio::sync::watch::channel(false);
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        let mut gate = gate.clone();
+        async move {
+            peer.head().await;
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha").await;
+            gate.wait_for(|open| *open).await.unwrap();
+            peer.send("lf").await;
+        }
+    })
+    .await;
+    let running = Setup::new().listener("limits: {idleTimeoutMs: 50}").start(&[upstream.address]).await;
+    let (mut grpc, caller) = (Caller::connect(running.address).await, Caller::connect(running.address).await);
+    let mut call = request("GET", "/");
+    call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let called = tokio::spawn(async move { grpc.ask(call, &[], None).await.body });
+    running.metric("weir_upstream_requests_active{cluster=\"up\"} 1").await;
+    let mut send = caller.send.clone().ready().await.unwrap();
+    let (response, _) = send.send_request(request("GET", "/"), true).unwrap();
+    let mut body = soon(response).await.unwrap().into_body();
+    while let Some(Ok(_)) = soon(body.data()).await {}
+    running.metric("weir_upstream_requests_active{cluster=\"up\"} 1").await;
+    let window = running.proxy.take_health_window();
+    assert_eq!((window.inbound.errors, window.faults.len()), (1, 0), "silence is no fault of the proxy's: {window:?}");
+    let_go.send(true).unwrap();
+    assert_eq!(soon(called).await.unwrap(), b"half");
+}
+
+#[tokio::test]
+async fn an_http1_caller_that_resets_ends_the_upstream_stream() {
+    let upstream = Upstream::scripted(|mut peer, _| async move {
+        peer.rest().await;
+    })
+    .await;
+    let running = Setup::new().cluster("protocol: Http2").start(&[upstream.address]).await;
+    let mut caller = Peer::connect(running.address).await;
+    caller.send(GET).await;
+    running.metric("weir_upstream_requests_active{cluster=\"up\"} 1").await;
+    caller.stream.set_zero_linger().unwrap();
+    drop(caller);
+    running.metric("weir_upstream_requests_active{cluster=\"up\"} 0").await;
+    running.metric("weir_proxy_faults_total{reason=\"downstream_reset\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_caller_that_names_no_host_is_for_the_cluster() {
+    let running = Setup::new().cluster("protocol: Http2").start(&[echo().await]).await;
+    let answer = Peer::connect(running.address).await.ask("GET /p HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    assert_eq!((answer.status(), answer.field("x-authority")), (200, Some("up")));
+    let unfit = Peer::connect(running.address).await.ask("GET /a<b HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!((unfit.status(), unfit.text().as_str()), (400, "the request cannot be sent by HTTP/2\n"));
+}
+
+#[tokio::test]
+async fn trailers_that_route_or_frame_go_no_further() {
+    let running = Setup::new().cluster("protocol: Http2").start(&[echo().await]).await;
+    let mut caller = Caller::connect(running.address).await;
+    let mut trailers = HeaderMap::new();
+    trailers.insert("checksum", "1".parse().unwrap());
+    trailers.insert("x-forwarded-for", "10.0.0.1".parse().unwrap());
+    let answer = caller.ask(request("POST", "/"), &[b"x"], Some(trailers)).await;
+    let back = answer.trailers.unwrap();
+    assert!(back.contains_key("checksum") && !back.contains_key("x-forwarded-for"), "{back:?}");
 }
 
 #[tokio::test]
