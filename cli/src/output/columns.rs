@@ -323,6 +323,15 @@ fn action(object: &Value, _: Timestamp) -> Cell {
     let part = |name: &str| object.pointer(&format!("/spec/action/{name}")).and_then(Value::as_str);
     let release = || Some((part("appRelease/app")?, part("appRelease/version")?));
     let configuration = || Some(("configuration", part("configPublish/revision")?));
+    let encryption = || {
+        let apps = object.pointer("/spec/action/encryptionSwitch/apps")?.as_array()?;
+        let first = apps.first()?.as_str()?;
+        let more = if apps.len() > 1 { format!(" +{}", apps.len() - 1) } else { String::new() };
+        Some(format!("TLS of {first}{more} → {}", part("encryptionSwitch/mode")?))
+    };
+    if let Some(text) = encryption() {
+        return text.into();
+    }
     let proxy = part("proxyUpgrade/version").map(|version| ("proxy", version));
     match proxy.or_else(release).or_else(configuration) {
         Some((what, to)) => format!("{what} → {to}").into(),

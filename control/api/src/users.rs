@@ -49,7 +49,7 @@ fn brings(spec: &ChangeSpec) -> Option<(Component, &str)> {
     let component = match &spec.action {
         Action::AppRelease { app, .. } => Component::App(app.clone()),
         Action::ProxyUpgrade { .. } => Component::Proxy,
-        Action::ConfigPublish { .. } => return None,
+        Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => return None,
     };
     Some((component, spec.target()))
 }

@@ -177,7 +177,8 @@ fn forecast(out: &mut String, change: &Change) {
 
 /// Which windows hold how many of those that are still to change.
 fn windows(out: &mut String, change: &Change, fleet: &Fleet<'_>, now: Timestamp) {
-    if change.status.phase.ended() {
+    // Whom configuration concerns follows from routes, which are not read here; its message says who waits.
+    if change.status.phase.ended() || change.spec.action.is_configuration() {
         return;
     }
     let specs: Vec<FreezeSpec> = fleet.freezes.iter().map(|freeze| freeze.spec.clone()).collect();

@@ -27,7 +27,7 @@ use config::{Concern, Configuration};
 mod config;
 
 /// Kinds that a change depends on.
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Instance,
     Kind::App,
     Kind::Unit,
@@ -39,6 +39,7 @@ const KINDS: [Kind; 11] = [
     Kind::Slo,
     Kind::ChangePolicy,
     Kind::Route,
+    Kind::Encryption,
 ];
 
 /// Other changes that are weighed when there is harm.
@@ -192,7 +193,7 @@ impl Fleet {
             Kind::Change => drop(self.changes.insert(name, other(Resource::try_from(object)?))),
             Kind::Check => drop(self.checks.insert(name, Resource::try_from(object)?.spec)),
             Kind::Slo => drop(self.slos.insert(name, slo(&Resource::try_from(object)?))),
-            Kind::Route => self.configuration.note(&object),
+            Kind::Route | Kind::Encryption => self.configuration.note(&object),
             Kind::ChangePolicy => {
                 drop(self.policies.insert(name, Resource::<ChangePolicySpec>::try_from(object)?.spec));
             }
@@ -234,7 +235,7 @@ impl Fleet {
         let component = match &change.spec.action {
             Action::ProxyUpgrade { .. } => Component::Proxy,
             Action::AppRelease { app, .. } => Component::App(app.clone()),
-            Action::ConfigPublish { .. } => return None,
+            Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => return None,
         };
         let wanted = (component, change.spec.target().to_owned());
         self.withdrawn.values().find(|(version, _)| *version == wanted).map(|(_, why)| why.clone())
@@ -291,7 +292,7 @@ impl Fleet {
         let component = match &spec.action {
             Action::ProxyUpgrade { .. } => Component::Proxy,
             Action::AppRelease { app, .. } => Component::App(app.clone()),
-            Action::ConfigPublish { .. } => return None,
+            Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => return None,
         };
         self.releases.values().find(|r| r.of == component && r.version == spec.target())
     }
@@ -338,7 +339,9 @@ impl Fleet {
         match &change.spec.action {
             Action::ProxyUpgrade { .. } => {}
             Action::AppRelease { .. } => (member.wanted, member.running) = facts.program.clone(),
-            Action::ConfigPublish { .. } => facts.show_config(&mut member, change.spec.target()),
+            Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => {
+                facts.show_config(&mut member, change.spec.target())
+            }
         }
         // Configuration is for whoever runs the proxy; only what Weir runs can it restart.
         let ours = if concern.is_some() { member.state != State::Leaving } else { facts.ours };
@@ -359,7 +362,7 @@ impl Fleet {
         let mut suspects: Vec<Suspect> =
             self.changes.iter().filter(recent).map(|(name, other)| self.suspect(name, other, change)).collect();
         suspects.retain(|s| !s.touched.is_empty());
-        suspects.sort_by(|a, b| b.at.cmp(&a.at));
+        suspects.sort_by_key(|s| std::cmp::Reverse(s.at));
         suspects.truncate(MAX_SUSPECTS);
         suspects
     }
@@ -369,7 +372,7 @@ impl Fleet {
         let runs = |facts: &Facts| match &other.spec.action {
             Action::ProxyUpgrade { .. } => *facts.member.running == *target,
             Action::AppRelease { .. } => *facts.program.1 == *target,
-            Action::ConfigPublish { .. } => *facts.config.0 == *target,
+            Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => *facts.config.0 == *target,
         };
         let concerns = [&other.spec, &change.spec].map(|spec| (spec, self.configuration.concern(&spec.action)));
         let both = |facts: &&Facts| concerns.iter().all(|(spec, c)| facts.within(spec, c.as_ref())) && runs(facts);
@@ -411,7 +414,7 @@ impl Fleet {
             let made_with = match &change.spec.action {
                 Action::ProxyUpgrade { .. } => &spec.proxy_version,
                 Action::AppRelease { .. } => &spec.app_version,
-                Action::ConfigPublish { .. } => return false,
+                Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => return false,
             };
             made_with != target && settled.get(name.as_str()).copied().unwrap_or(false)
         };
@@ -426,7 +429,7 @@ impl Facts {
         let named = match &spec.action {
             Action::ProxyUpgrade { .. } => true,
             Action::AppRelease { app, .. } => *app == *m.app,
-            Action::ConfigPublish { .. } => {
+            Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => {
                 concern.is_some_and(|c| c.reaches(&m.app, self.calls.iter().map(|app| &**app)))
             }
         };

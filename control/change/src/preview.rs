@@ -114,7 +114,10 @@ pub fn of(change: &Change, world: &World, now: Timestamp) -> Preview {
     if world.in_scope() == 0 && !spec.action.is_configuration() {
         obstacles.push(nothing_in_scope(spec));
     } else if plan.batches.is_empty() && plan.deferred.is_empty() {
-        obstacles.push("there is nothing to do: no instance in scope has to change".to_owned());
+        obstacles.push(match spec.action.is_configuration() {
+            true => "no proxy is concerned: it would go to the store at once".to_owned(),
+            false => "there is nothing to do: no instance in scope has to change".to_owned(),
+        });
     }
     obstacles.extend(checks(change, world, (&plan, &findings), now));
     let weights = Weights::new(&world.members);

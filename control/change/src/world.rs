@@ -200,7 +200,7 @@ impl World {
 pub fn nothing_in_scope(spec: &ChangeSpec) -> String {
     let app = match &spec.action {
         Action::AppRelease { app, .. } => format!(" of app {app}"),
-        Action::ProxyUpgrade { .. } | Action::ConfigPublish { .. } => String::new(),
+        Action::ProxyUpgrade { .. } | Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => String::new(),
     };
     format!(
         "nothing in scope: no instance{app} that Weir runs is in {}; correct `scope`, or it goes on by itself when \
@@ -234,6 +234,8 @@ pub struct Stored {
     pub found: Option<(String, u64)>,
     /// That is what the configuration wants.
     pub as_wanted: bool,
+    /// It is stored as wanted, but not yet so, and why.
+    pub unsettled: Option<String>,
 }
 
 /// Names that many share, each kept once. Messages come and go, so those that nobody shares any more are dropped when

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_model::encryption::EncryptionMode;
+use weir_model::encryption::{EncryptionMode, EncryptionStatus};
 use weir_model::instance::{ALIVE, InstancePhase, LEASE_EXPIRED, ManagedBy, UNPUBLISHED};
 use weir_model::meta::{ConditionStatus, holds};
 use weir_model::{App, AppSpec, Encryption, Instance, Key, Kind, Object, Route, RouteSpec};
@@ -378,7 +378,8 @@ impl Index {
 
     /// What an app's resources are made of for those who have been told of `overlay`.
     fn inputs_over<'a>(&'a self, app: &str, overlay: &'a Overlay) -> Inputs<'a> {
-        let stored = self.inputs(app);
+        let encryption = overlay.encryption(app, self.encryption(app));
+        let stored = self.inputs_with(app, encryption);
         let none = Names::default();
         let names = self.by_app.get(app).unwrap_or(&none);
         let mut routes: BTreeMap<&str, &RouteSpec> = BTreeMap::new();
@@ -397,13 +398,25 @@ impl Index {
     }
 
     fn inputs(&self, app: &str) -> Inputs<'_> {
+        self.inputs_with(app, self.encryption(app))
+    }
+
+    fn encryption_status(&self, app: &str) -> Option<&EncryptionStatus> {
+        let name = self.by_app.get(app)?.encryptions.first()?;
+        self.encryptions.get(name).map(|e| &e.status)
+    }
+
+    /// How far an app's callers go, if it has an Encryption.
+    fn encryption(&self, app: &str) -> Option<EncryptionMode> {
+        self.encryption_status(app).map(EncryptionStatus::farthest)
+    }
+
+    fn inputs_with(&self, app: &str, encryption: Option<EncryptionMode>) -> Inputs<'_> {
         let none = Names::default();
         let names = self.by_app.get(app).unwrap_or(&none);
         let members: Vec<&Member> = names.instances.iter().filter_map(|name| self.instances.get(name)).collect();
         let protocol = members.first().map(|m| m.protocol).unwrap_or_default();
-        let encryption = names.encryptions.first().and_then(|name| self.encryptions.get(name));
-        let encryption = encryption.map(|e| &e.status);
-        let (status, encryption) = (encryption, encryption.map(|status| status.farthest()));
+        let status = self.encryption_status(app);
         let guessed = || AppSpec { protocol, ..AppSpec::default() };
         Inputs {
             exists: self.apps.contains_key(app)

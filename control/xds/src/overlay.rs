@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::change::{Action, Change};
+use weir_model::encryption::EncryptionMode;
 use weir_model::{App, AppSpec, Key, Kind, Object, Route};
 
 /// What is different for those proxies.
@@ -15,28 +16,35 @@ pub struct Overlay {
     pub routes: BTreeMap<String, Option<Route>>,
     /// Apps likewise.
     pub apps: BTreeMap<String, Option<AppSpec>>,
+    /// How callers of an app are to speak, by the app.
+    pub encryptions: BTreeMap<String, EncryptionMode>,
 }
 
 impl Overlay {
     /// Whether a stored change may have one; spares reading those that can't.
     pub fn is_likely(change: &Object) -> bool {
-        change.spec.pointer("/action/configPublish").is_some()
+        ["configPublish", "encryptionSwitch"].iter().any(|action| change.spec["action"].get(action).is_some())
     }
 
     /// Of a change that has begun and not ended.
     pub fn of(change: &Change) -> Option<Overlay> {
-        let Action::ConfigPublish { revision, resources, delete } = &change.spec.action else { return None };
-        if change.status.started_at.is_none() || change.status.phase.ended() {
+        let action = &change.spec.action;
+        let under_way = change.status.started_at.is_some() && !change.status.phase.ended();
+        if !action.is_configuration() || !under_way {
             return None;
         }
-        let mut overlay = Overlay { revision: revision.clone(), ..Overlay::default() };
-        for name in delete {
+        let mut overlay = Overlay { revision: change.spec.target().to_owned(), ..Overlay::default() };
+        if let Action::EncryptionSwitch { apps, mode } = action {
+            overlay.encryptions.extend(apps.iter().map(|app| (app.clone(), *mode)));
+            return Some(overlay);
+        }
+        for name in action.unwanted() {
             match name.kind {
                 Kind::Route => drop(overlay.routes.insert(name.name.clone(), None)),
                 _ => drop(overlay.apps.insert(name.name.clone(), None)),
             }
         }
-        for resource in resources {
+        for resource in action.wanted().iter() {
             let object = resource.object();
             match resource.kind {
                 Kind::Route => drop(overlay.routes.insert(object.key().name, Some(Route::try_from(object).ok()?))),
@@ -50,7 +58,18 @@ impl Overlay {
     pub fn touches<'a>(&'a self, app_of: impl Fn(&str) -> Option<&'a str>) -> BTreeSet<String> {
         let before = self.routes.keys().filter_map(|name| app_of(name));
         let after = self.routes.values().flatten().map(|route| route.spec.app.as_str());
-        before.chain(after).chain(self.apps.keys().map(String::as_str)).map(str::to_owned).collect()
+        let apps = self.apps.keys().chain(self.encryptions.keys());
+        before.chain(after).chain(apps.map(String::as_str)).map(str::to_owned).collect()
+    }
+
+    /// How callers of `app` speak that have this, where `stored` is what holds for everybody. Strict is for servers, by
+    /// their own acknowledged steps: a caller never runs ahead of what they take.
+    pub fn encryption(&self, app: &str, stored: Option<EncryptionMode>) -> Option<EncryptionMode> {
+        match (self.encryptions.get(app), stored) {
+            (None, stored) | (Some(_), stored @ Some(EncryptionMode::Strict)) => stored,
+            (Some(EncryptionMode::Disabled), _) => Some(EncryptionMode::Disabled),
+            (Some(EncryptionMode::Permissive | EncryptionMode::Strict), _) => Some(EncryptionMode::Permissive),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a change does to an instance.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -7,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::publication::{self, ConfigName, ConfigResource};
 use super::{ChangeSpec, Scope};
+use crate::encryption::EncryptionMode;
 use crate::instance::InstanceSpec;
+use crate::kind::Kind;
 use crate::object::Key;
 use crate::validate::Validator;
 
@@ -39,22 +42,47 @@ pub enum Action {
         #[serde(default)]
         delete: Vec<ConfigName>,
     },
+    /// Calls of apps are encrypted, or are not any more: caller by caller as configuration is; then the Encryptions named
+    /// after the apps are written, and their own acknowledged steps do the rest.
+    EncryptionSwitch {
+        /// The apps called.
+        apps: Vec<String>,
+        /// How far to go.
+        mode: EncryptionMode,
+    },
 }
 
 impl Action {
     /// It lays configuration over what is stored, and nothing is restarted for it.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Action::ConfigPublish { .. })
+        matches!(self, Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. })
+    }
+
+    /// Resources as a configuration wants them.
+    pub fn wanted(&self) -> Cow<'_, [ConfigResource]> {
+        match self {
+            Action::ConfigPublish { resources, .. } => Cow::Borrowed(resources),
+            Action::EncryptionSwitch { apps, mode } => {
+                let spec = |app: &String| serde_json::json!({"app": app, "mode": mode});
+                let of = |app| ConfigResource { kind: Kind::Encryption, name: String::clone(app), spec: spec(app) };
+                apps.iter().map(of).collect()
+            }
+            Action::ProxyUpgrade { .. } | Action::AppRelease { .. } => Cow::Borrowed(&[]),
+        }
+    }
+
+    /// Resources that a configuration wants gone.
+    pub fn unwanted(&self) -> &[ConfigName] {
+        match self {
+            Action::ConfigPublish { delete, .. } => delete,
+            _ => &[],
+        }
     }
 
     /// The resources that a configuration is about, in the order in which they are written.
     pub fn resources(&self) -> Vec<Key> {
-        match self {
-            Action::ConfigPublish { resources, delete, .. } => {
-                resources.iter().map(ConfigResource::key).chain(delete.iter().map(ConfigName::key)).collect()
-            }
-            Action::ProxyUpgrade { .. } | Action::AppRelease { .. } => Vec::new(),
-        }
+        let wanted = self.wanted();
+        wanted.iter().map(ConfigResource::key).chain(self.unwanted().iter().map(ConfigName::key)).collect()
     }
 
     pub(super) fn validate(&self, v: &mut Validator) {
@@ -70,6 +98,9 @@ impl Action {
                 publication::validate_revision(v, revision);
                 publication::validate_resources(v, resources, delete);
             }),
+            Action::EncryptionSwitch { apps, .. } => v.within("encryptionSwitch", |v| {
+                publication::validate_apps(v, apps);
+            }),
         }
     }
 }
@@ -80,6 +111,7 @@ impl ChangeSpec {
         match &self.action {
             Action::ProxyUpgrade { version } | Action::AppRelease { version, .. } => version,
             Action::ConfigPublish { revision, .. } => revision,
+            Action::EncryptionSwitch { mode, .. } => mode.name(),
         }
     }
 
@@ -89,6 +121,7 @@ impl ChangeSpec {
             Action::ProxyUpgrade { .. } => "proxy".to_owned(),
             Action::AppRelease { app, .. } => format!("app {app}"),
             Action::ConfigPublish { .. } => "configuration".to_owned(),
+            Action::EncryptionSwitch { .. } => "encryption".to_owned(),
         }
     }
 
@@ -97,7 +130,7 @@ impl ChangeSpec {
         match &self.action {
             Action::ProxyUpgrade { .. } => &instance.proxy_version,
             Action::AppRelease { .. } => &instance.app_version,
-            Action::ConfigPublish { .. } => &instance.config_revision,
+            Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => &instance.config_revision,
         }
     }
 
@@ -118,6 +151,11 @@ impl fmt::Display for Action {
             Action::ProxyUpgrade { version } => write!(f, "proxy {version}"),
             Action::AppRelease { app, version } => write!(f, "app {app} {version}"),
             Action::ConfigPublish { revision, .. } => write!(f, "configuration {revision}"),
+            Action::EncryptionSwitch { apps, mode } => {
+                let more = apps.len().saturating_sub(1);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                write!(f, "encryption of {}{more}: {}", apps.first().map_or("", String::as_str), mode.name())
+            }
         }
     }
 }

@@ -139,6 +139,17 @@ pub(super) fn validate_resources(v: &mut Validator, resources: &[ConfigResource]
     v.each("delete", delete, |v, name| validate_key(v, &name.key(), &mut seen));
 }
 
+/// Apps of which each has an Encryption of its own name.
+pub(super) fn validate_apps(v: &mut Validator, apps: &[String]) {
+    v.require(!apps.is_empty(), "apps", "must name at least one app");
+    v.require(apps.len() <= MAX_RESOURCES, "apps", "at most 64 apps; make several changes");
+    let mut seen = BTreeSet::new();
+    v.each("apps", apps, |v, app| {
+        v.name("", app);
+        v.require(seen.insert(app.clone()), "", "is there twice");
+    });
+}
+
 fn validate_key(v: &mut Validator, key: &Key, seen: &mut BTreeSet<Key>) {
     v.require(PUBLISHED_KINDS.contains(&key.kind), "kind", "must be App or Route");
     v.name("name", &key.name);

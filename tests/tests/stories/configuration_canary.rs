@@ -42,17 +42,34 @@ fn good_configuration_goes_everywhere_and_bad_no_further_than_its_first_proxy() 
     assert_eq!(load.settled_failures(), failed, "and does none any more");
 }
 
+#[test]
+fn calls_are_encrypted_caller_by_caller() {
+    let weir = mesh::start(&[release("A", json!([]))]);
+    let mut load = Load::start(&weir, edge(&weir));
+    let failed = load.settled_failures();
+    let action = json!({"encryptionSwitch": {"apps": ["stock"], "mode": "strict"}});
+    weir.apply(&canary("to-strict", action).to_string());
+    let ended = ends(&weir, "to-strict", "Succeeded");
+    assert_eq!(ended["status"]["progress"]["total"], 4, "front alone calls stock: {ended:#}");
+    assert_eq!(get(&weir, "encryptions/stock")["status"]["effectiveMode"], "strict");
+    assert_eq!(load.settled_failures(), failed, "requests failed: {:?}", load.lines().last());
+    free(&weir);
+}
+
 /// Calls of stock go to `backend`.
 fn route(backend: &str, timeout_ms: u32) -> Value {
     json!({"app": "stock", "rules": [{"backends": [{"app": backend}], "timeoutMs": timeout_ms}]})
 }
 
 fn change(revision: &str, route: &Value) -> Value {
-    let rung = |percent: u32| json!({"percent": percent, "bakeSeconds": 3, "minRequests": 30});
     let resources = [json!({"kind": "Route", "name": "stock", "spec": route})];
-    let action = json!({"configPublish": {"revision": revision, "resources": resources}});
+    canary(revision, json!({"configPublish": {"revision": revision, "resources": resources}}))
+}
+
+fn canary(name: &str, action: Value) -> Value {
+    let rung = |percent: u32| json!({"percent": percent, "bakeSeconds": 3, "minRequests": 30});
     let judge = json!({"patienceSeconds": 120});
-    resource("Change", revision, json!({"action": action, "ladder": [rung(0), rung(50), rung(100)], "judge": judge}))
+    resource("Change", name, json!({"action": action, "ladder": [rung(0), rung(50), rung(100)], "judge": judge}))
 }
 
 fn ends(weir: &Weir, name: &str, phase: &str) -> Value {

@@ -109,7 +109,9 @@ fn want(spec: &ChangeSpec, instance: &mut Instance, version: &str) {
             instance.metadata.annotations.insert(BEFORE_CHANGE.to_owned(), before);
         }
         Action::AppRelease { .. } => version.clone_into(&mut instance.spec.app_version),
-        Action::ConfigPublish { .. } => version.clone_into(&mut instance.spec.config_revision),
+        Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => {
+            version.clone_into(&mut instance.spec.config_revision);
+        }
     }
 }
 
@@ -120,7 +122,7 @@ async fn write_workload(store: &dyn Store, change: &Change, name: &str) -> Resul
     match change.spec.action {
         Action::ProxyUpgrade { .. } => workload.spec.proxy_version = target,
         Action::AppRelease { .. } => workload.spec.app_version = target,
-        Action::ConfigPublish { .. } => return Ok(()),
+        Action::ConfigPublish { .. } | Action::EncryptionSwitch { .. } => return Ok(()),
     }
     let author = Author::new(SOURCE, format!("{} has brought {}", change.key(), change.spec.action));
     match typed::update(store, &workload, &author).await {

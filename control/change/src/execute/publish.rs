@@ -8,9 +8,10 @@
 //!
 //! What somebody else has written meanwhile is never overwritten unasked: the change blocks and says so.
 
+use serde_json::Value;
 use weir_model::change::publication::{Base, Publication};
-use weir_model::change::{Action, BlockReason, ChangePhase};
-use weir_model::{Author, Change, InstanceSpec, Object};
+use weir_model::change::{BlockReason, ChangePhase};
+use weir_model::{Author, Change, InstanceSpec, Kind, Object};
 use weir_store::{Error, Result, Store, typed};
 
 use super::step::{LOOK, Walk};
@@ -70,6 +71,8 @@ impl Walk<'_> {
         let pinned = self.world.members.iter().filter(|m| &*m.wanted == target).count();
         if written < all {
             self.wait(format!("{written} of {all} resources are stored"), LOOK);
+        } else if let Some(why) = resources.iter().find_map(|r| r.unsettled.clone()) {
+            self.wait(why, LOOK);
         } else if pinned > 0 {
             self.wait(format!("stored; {pinned} instances are to go by the store again"), LOOK);
         } else {
@@ -112,7 +115,7 @@ pub(super) async fn carry_out(store: &dyn Store, change: &Change, world: &World)
         let base = publication.bases.iter().find(|base| base.key() == stored.key);
         write(store, change, stored, base).await?;
     }
-    if missing().next().is_some() {
+    if missing().next().is_some() || world.resources.iter().any(|r| r.unsettled.is_some()) {
         return Ok(());
     }
     let target = change.spec.target();
@@ -147,7 +150,7 @@ async fn write(store: &dyn Store, change: &Change, wanted: &Stored, base: Option
     let written = match (found, object(change, wanted)) {
         (None, Some(object)) if is_base("", 0) => store.create(object, &author).await,
         (Some(found), wanted) if is_base(&found.metadata.uid, found.metadata.generation) => match wanted {
-            Some(wanted) => store.update(Object { spec: wanted.spec, ..found }, &author).await,
+            Some(wanted) => store.update(Object { spec: over(&found, wanted), ..found }, &author).await,
             None => store.delete(&found.key(), Some(found.metadata.resource_version), &author).await,
         },
         _ => return Ok(()),
@@ -159,9 +162,19 @@ async fn write(store: &dyn Store, change: &Change, wanted: &Stored, base: Option
     }
 }
 
+/// Of an Encryption its mode changes, and what else it says stays.
+fn over(found: &Object, wanted: Object) -> Value {
+    if found.kind != Kind::Encryption {
+        return wanted.spec;
+    }
+    let mut spec = found.spec.clone();
+    spec["mode"] = wanted.spec["mode"].clone();
+    spec
+}
+
 /// What is wanted of a resource; `None`: that it is gone.
 fn object(change: &Change, of: &Stored) -> Option<Object> {
-    let Action::ConfigPublish { resources, .. } = &change.spec.action else { return None };
+    let resources = change.spec.action.wanted();
     let wanted = resources.iter().find(|r| r.key() == of.key)?;
     Some(Object { spec: wanted.canonical().ok()?, ..wanted.object() })
 }

@@ -9,7 +9,7 @@ use weir_model::{Key, Kind, Object};
 
 use crate::world::Stored;
 
-/// Apps and Routes.
+/// Apps, Routes and Encryptions.
 #[derive(Debug, Default)]
 pub(super) struct Configuration(BTreeMap<Key, Known>);
 
@@ -18,6 +18,9 @@ struct Known {
     uid: String,
     generation: u64,
     spec: Value,
+    /// Of an Encryption: what is so, and what is said of it.
+    effective: Value,
+    message: String,
 }
 
 /// Whose proxies a configuration makes a difference to.
@@ -34,7 +37,9 @@ pub(super) struct Concern {
 impl Configuration {
     pub fn note(&mut self, object: &Object) {
         let (uid, generation) = (object.metadata.uid.clone(), object.metadata.generation);
-        self.0.insert(object.key(), Known { uid, generation, spec: object.spec.clone() });
+        let effective = object.status["effectiveMode"].clone();
+        let message = object.status["message"].as_str().unwrap_or_default().to_owned();
+        self.0.insert(object.key(), Known { uid, generation, spec: object.spec.clone(), effective, message });
     }
 
     pub fn forget(&mut self, key: &Key) {
@@ -43,30 +48,34 @@ impl Configuration {
 
     /// What is stored of everything that `action` is about.
     pub fn stored(&self, action: &Action) -> Vec<Stored> {
-        let Action::ConfigPublish { resources, delete, .. } = action else { return Vec::new() };
+        let resources = action.wanted();
         let wanted = resources.iter().map(|r| (r.key(), Some(r)));
-        let all = wanted.chain(delete.iter().map(|name| (name.key(), None)));
+        let all = wanted.chain(action.unwanted().iter().map(|name| (name.key(), None)));
         all.map(|(key, wanted)| {
             let known = self.0.get(&key);
             let found = known.map(|k| (k.uid.clone(), k.generation));
             let as_wanted = match (wanted, known) {
-                (Some(wanted), Some(known)) => wanted.canonical().is_ok_and(|wanted| wanted == known.canonical(&key)),
+                (Some(wanted), Some(known)) => known.says(wanted),
                 (wanted, known) => wanted.is_none() && known.is_none(),
             };
-            Stored { key, found, as_wanted }
+            let unsettled = known.filter(|_| as_wanted).and_then(|known| known.unsettled(&key));
+            Stored { key, found, as_wanted, unsettled }
         })
         .collect()
     }
 
     /// Whom `action` concerns; `None`: it is no configuration.
     pub fn concern(&self, action: &Action) -> Option<Concern> {
-        let Action::ConfigPublish { resources, delete, .. } = action else { return None };
+        if !action.is_configuration() {
+            return None;
+        }
+        let resources = action.wanted();
         let mut concern = Concern::default();
         for key in action.resources() {
             concern.add(&key, self.0.get(&key).map(|k| &k.spec));
         }
         resources.iter().for_each(|r| concern.add(&r.key(), Some(&r.spec)));
-        let replaced: BTreeSet<Key> = delete.iter().map(|d| d.key()).collect();
+        let replaced: BTreeSet<Key> = action.unwanted().iter().map(|d| d.key()).collect();
         let stored = self.0.iter().filter(|(key, _)| key.kind == Kind::Route && !replaced.contains(key));
         let to_be = resources.iter().filter(|r| r.kind == Kind::Route).map(|r: &ConfigResource| &r.spec);
         for spec in stored.map(|(_, known)| &known.spec).chain(to_be) {
@@ -77,6 +86,22 @@ impl Configuration {
 }
 
 impl Known {
+    /// An Encryption may say more than its mode, which is left as it is.
+    fn says(&self, wanted: &ConfigResource) -> bool {
+        match wanted.kind {
+            Kind::Encryption => self.spec["app"] == wanted.spec["app"] && self.spec["mode"] == wanted.spec["mode"],
+            _ => wanted.canonical().is_ok_and(|spec| spec == self.canonical(&wanted.key())),
+        }
+    }
+
+    /// Why what is stored is not so yet.
+    fn unsettled(&self, key: &Key) -> Option<String> {
+        // Without a status the default holds: disabled.
+        let mode = self.spec["mode"].as_str().unwrap_or("disabled");
+        let waits = key.kind == Kind::Encryption && self.effective.as_str().unwrap_or("disabled") != mode;
+        waits.then(|| format!("{key} is on its way: {}", self.message))
+    }
+
     fn canonical(&self, key: &Key) -> Value {
         let resource = ConfigResource { kind: key.kind, name: key.name.clone(), spec: self.spec.clone() };
         resource.canonical().unwrap_or_else(|_| self.spec.clone())

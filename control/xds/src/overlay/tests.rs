@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weir_model::change::publication::{ConfigName, ConfigResource};
 use weir_model::change::{Action, ChangePhase, ChangeSpec};
+use weir_model::encryption::EncryptionMode;
 use weir_model::instance::InstanceConfig;
 use weir_model::{Change, Kind};
 
@@ -121,6 +122,25 @@ fn a_new_process_waits_for_the_acknowledgement_anew() {
         again.index.overlays().awaited().map(|(name, revision, _)| (name.as_str(), revision)).collect();
     assert_eq!(awaited, [("front-1", "r1"), ("front-2", "")]);
     assert_eq!(ends(&again, "front-1", "order"), ["order", "stock"]);
+}
+
+/// Callers that have it speak TLS to whoever takes it, before the app has an Encryption; servers refuse nothing.
+#[test]
+fn encryption_reaches_callers_one_by_one() {
+    let mut store = mesh();
+    let mut order = instance("order", 1, "");
+    order.status.tls = Some(weir_model::instance::InstanceTls { ready: true, ..Default::default() });
+    store.put(order);
+    let mut switch = change(ChangePhase::Running);
+    switch.spec.action = Action::EncryptionSwitch { apps: vec!["order".into()], mode: EncryptionMode::Strict };
+    store.put(switch);
+    pin(&mut store, 1, "strict", "");
+    store.index.publish();
+    let seen = |node: &str| store.index.world().seen_by(node).app("order");
+    let (new, old) = (seen("front-1"), seen("front-2"));
+    assert_eq!((new.encryption, old.encryption), (Some(EncryptionMode::Permissive), None));
+    let endpoints = |view: &crate::world::AppView| view.endpoints[""].resource.version.clone();
+    assert_ne!(endpoints(&new), endpoints(&old), "TLS is spoken to that endpoint");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::json;
 use weir_model::change::publication::{ConfigName, ConfigResource};
 use weir_model::change::{Action, BlockReason, ChangePhase, ChangeSpec, Command};
+use weir_model::encryption::{EncryptionMode, EncryptionSpec};
 use weir_model::{Change, InstanceSpec, Key, Kind, Object, Route, RouteSpec};
 use weir_store::{Store, typed};
 
@@ -179,6 +180,26 @@ fn configuration_that_concerns_nobody_is_stored_at_once() {
     let change = sim.run_to_end("r1");
     assert_eq!(change.status.message, "configuration r1: 1 resources are stored; no proxy is concerned");
     assert_eq!((stored(&sim).len(), touched(&change)), (3, 0));
+}
+
+/// The Encryption is written when every caller has taken it, and the change ends when it is effective.
+#[test]
+fn encryption_is_switched_caller_by_caller() {
+    let mut sim = sim(1);
+    let action = Action::EncryptionSwitch { apps: vec!["stock".into()], mode: EncryptionMode::Permissive };
+    sim.apply("tls", ChangeSpec { action, ..spec("b") });
+    let written = |sim: &Sim| now(typed::get::<EncryptionSpec>(&sim.store, "stock")).unwrap();
+    sim.run_until("tls", |c| c.status.progress.done >= 3);
+    assert!(written(&sim).is_none());
+    let waits = sim.run_until("tls", |c| c.status.message.starts_with("encryption/stock is on its way"));
+    assert_eq!((touched(&waits), waits.status.phase), (7, ChangePhase::Running));
+    let mut encryption = written(&sim).expect("all have it");
+    assert_eq!(encryption.spec.mode, EncryptionMode::Permissive);
+    encryption.status.effective_mode = EncryptionMode::Permissive;
+    now(typed::update_status(&sim.store, &encryption)).unwrap();
+    let change = sim.run_to_end("tls");
+    assert_eq!(change.status.phase, ChangePhase::Succeeded, "{}", change.status.message);
+    assert!(instances(&sim).iter().all(|i| i.spec.config_revision.is_empty()));
 }
 
 /// Killed at any store operation, it neither forgets a resource nor a proxy, nor writes over what somebody else wrote.
