@@ -138,21 +138,6 @@ impl<'a> Windows<'a> {
         next
     }
 
-    /// When a place that may change now may do so no more: a suppressing window begins, or the last of the permitting ones
-    /// that hold ends. `None`: not as far as is known.
-    pub fn closes(&self, calendar: &Calendar, face: &Face) -> Option<Timestamp> {
-        let begins = calendar.suppress.iter().filter_map(|n| match face.moments[*n as usize] {
-            Moment::Outside(from) => from,
-            Moment::Within(_) => None,
-        });
-        let ends = |n: &u32| match face.moments[*n as usize] {
-            Moment::Within(until) => Some(until.unwrap_or(Timestamp::MAX)),
-            Moment::Outside(_) => None,
-        };
-        let ends = calendar.permit.iter().filter_map(ends).max().filter(|end| *end < Timestamp::MAX);
-        begins.chain(ends).min()
-    }
-
     /// The first moment after `face`'s at which any window begins or ends.
     pub fn next_change(&self, face: &Face) -> Option<Timestamp> {
         face.moments
@@ -232,18 +217,6 @@ mod tests {
         assert_eq!(shut(&[permit, sale.clone()], 5, Way::Back), None);
         let red_button = FreezeSpec { roll_backs_too: true, ..sale };
         assert_eq!(shut(&[red_button], 5, Way::Back), Some(Some(at(100))));
-    }
-
-    #[test]
-    fn a_place_closes_when_a_freeze_begins_or_the_last_permission_ends() {
-        let closes = |specs: &[FreezeSpec], now| {
-            let windows = Windows::new(specs);
-            windows.closes(&windows.calendar(PAY), &windows.at(at(now))).map(Timestamp::as_second)
-        };
-        assert_eq!(closes(&[], 0), None);
-        let both = [window(Effect::Permit, 0, 100), window(Effect::Permit, 0, 50)];
-        assert_eq!(closes(&both, 5), Some(100));
-        assert_eq!(closes(&[window(Effect::Permit, 0, 100), window(Effect::Suppress, 30, 40)], 5), Some(30));
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub const HARMED_NAMED: usize = 32;
 pub const LASTING_SECONDS: u64 = 60;
 /// The same where the comparison is with the instance's own past, in seconds; a bake at most.
 pub const OUTAGE_SECONDS: u64 = 600;
-/// What the second test must reach: `ln 10`.
-pub const CONFIRMED: f64 = std::f64::consts::LN_10;
+/// What the second test must reach: `ln 20`.
+pub const CONFIRMED: f64 = 2.995_732_273_553_991;
 /// Below this the second test has found nothing: `ln e`.
 const REFUTED: f64 = 1.0;
 /// At this the second test speaks against what was suspected: `-ln 10`.

@@ -107,9 +107,7 @@ impl<'a> Course<'a> {
         let room = self.all.room(ladder, lightest?);
         let rooms = self.apps.iter().zip(of_apps).map(|(climb, lightest)| climb.room(ladder, lightest)).collect();
         let touched = vec![false; self.index.strata];
-        let hurry = self.calendar.hurry(at);
-        let (proven, picked, lightest) = (&self.proven, Vec::new(), lightest?);
-        let mut picker = Picker { proven, hurry, room, rooms, touched, picked, lightest };
+        let mut picker = Picker { proven: &self.proven, room, rooms, touched, picked: Vec::new(), lightest: lightest? };
         picker.pick(self.open.iter().filter(is_free));
         let picked = picker.picked;
         let planned = self.planned(&picked, room.rung, at);
@@ -179,8 +177,6 @@ fn order(index: &Index) -> Vec<Candidate> {
 /// Chooses instances one by one while there is room.
 struct Picker<'c> {
     proven: &'c [bool],
-    /// By place, whose turn comes first.
-    hurry: Option<Vec<u8>>,
     room: Room,
     rooms: Vec<Room>,
     /// Unproven strata from which one has been taken.
@@ -190,20 +186,14 @@ struct Picker<'c> {
 }
 
 impl Picker<'_> {
-    /// One of each stratum that nothing has proven, then the others, those first that close soon.
+    /// One of each stratum that nothing has proven, then the others.
     fn pick<'i>(&mut self, free: impl Iterator<Item = &'i Candidate> + Clone) {
         let proven = self.proven;
         let is_proven = |c: &&Candidate| proven[c.stratum as usize];
         if proven.contains(&false) {
             free.clone().filter(|c| !is_proven(c)).all(|c| self.offer(c));
         }
-        let Some(hurry) = self.hurry.take() else {
-            free.filter(is_proven).all(|c| self.offer(c));
-            return;
-        };
-        let proven = free.filter(is_proven);
-        let turns = hurry.iter().copied().max().unwrap_or(0);
-        (0..=turns).all(|turn| proven.clone().filter(|c| hurry[c.place as usize] == turn).all(|c| self.offer(c)));
+        free.filter(is_proven).all(|c| self.offer(c));
     }
 
     /// Takes it if it fits; false when nobody can fit any more.
