@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use h2::RecvStream;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_codec::http1::{ChunkDecoder, Framing, Reject, Step};
+use weir_h2::{Fields, RecvStream};
 
 use super::fields;
 use crate::io::{BUFFER_BYTES, Buf, Reader};
@@ -24,14 +23,13 @@ pub(super) enum Piece {
     /// Data.
     Data(Bytes),
     /// Its end, if there are trailers.
-    Trailers(HeaderMap),
+    Trailers(Fields),
 }
 
 impl Piece {
     /// What keeping it costs at least, bytes.
     fn len(&self) -> usize {
-        let of_fields =
-            |trailers: &HeaderMap| trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let of_fields = |trailers: &Fields| trailers.iter().map(|(name, value)| name.len() + value.len()).sum();
         PIECE_BYTES
             + match self {
                 Piece::Data(data) => data.len(),
@@ -177,11 +175,7 @@ pub(crate) struct Http1Body<'a> {
 /// The next piece of an HTTP/2 message. The peer may send as much again once it was taken.
 pub(super) async fn next_of_http2(stream: &mut RecvStream) -> Result<Option<Piece>, BodyError> {
     match stream.data().await {
-        Some(Ok(data)) => {
-            // Fails only if the stream has ended, and then nothing more is wanted.
-            let _ = stream.flow_control().release_capacity(data.len());
-            Ok(Some(Piece::Data(data)))
-        }
+        Some(Ok(data)) => Ok(Some(Piece::Data(data))),
         Some(Err(_)) => Err(BodyError::Gone),
         None => match stream.trailers().await {
             Ok(trailers) => Ok(trailers.map(fields::may_trail).map(Piece::Trailers)),
@@ -265,11 +259,10 @@ fn copy(bytes: &[u8]) -> Piece {
 }
 
 fn trailers(decoder: &ChunkDecoder) -> Option<Piece> {
-    let mut trailers = HeaderMap::new();
+    let mut trailers = Fields::new();
     decoder.trailers(|name, value| {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
-            trailers.append(name, value);
-        }
+        // What cannot stand in HTTP/2 does not cross.
+        let _ = trailers.try_append(name.as_bytes(), value);
     });
     (!trailers.is_empty()).then_some(Piece::Trailers(trailers))
 }

@@ -8,15 +8,15 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Uri, Version};
 use tokio::time::Instant;
 use weir_config::UpstreamProtocol;
+use weir_h2::{Fields, RequestLine};
 
 use super::body::{BodyError, Http1Framing, Piece, RequestBody};
 use super::sink::Sink;
 use super::source::{Http1Source, Source};
 use super::target::{Target, UploadError};
-use super::{Outgoing, fields, grpc};
+use super::{Outgoing, ResponseHead, fields, grpc};
 use crate::http1::{explain, forward_action, write_failure};
 use crate::io::{Buf, NotWritten, Timer};
 use crate::phases::Answer;
@@ -273,13 +273,13 @@ fn acquired<T>(lease: Result<Result<T, AcquireError>, crate::io::Elapsed>) -> Re
 }
 
 impl Attempt<'_, '_> {
-    async fn by_http2(self, outgoing: &Outgoing, mut lease: H2Lease, retries: impl FnMut(u16) -> bool) -> Ended {
-        let Some(request) = http2_request(outgoing) else { return Ended::Unfit };
+    async fn by_http2(self, outgoing: &Outgoing, lease: H2Lease, retries: impl FnMut(u16) -> bool) -> Ended {
+        let Some(line) = request_line(outgoing) else { return Ended::Unfit };
         let over = self.body.is_empty();
-        match lease.send.send_request(request, over) {
-            Ok((head, stream)) => {
-                let mut source = Source::Http2 { head: Some(head), body: None };
-                let ended = self.exchange(Target::Http2(stream), &mut source, over, retries).await;
+        match lease.send().send(&line, &outgoing.headers, over) {
+            Ok((sending, receiving)) => {
+                let mut source = Source::Http2(receiving);
+                let ended = self.exchange(Target::Http2(sending), &mut source, over, retries).await;
                 if matches!(ended, Ended::Stalled | Ended::Failed(Failure::Timeout)) {
                     lease.note_silence();
                 }
@@ -398,14 +398,14 @@ impl Response<'_> {
             Ok(response) => response,
             Err(ended) => return ended,
         };
-        if retries(response.status().as_u16()) {
+        if retries(response.status) {
             return Ended::Retry;
         }
         // There will be no other attempt.
         self.kept.set(false);
-        self.ticket.set_status(response.status().as_u16());
-        self.note_grpc(response.headers());
-        fields::edit(response.headers_mut(), &self.route.response_edits);
+        self.ticket.set_status(response.status);
+        self.note_grpc(&response.fields);
+        fields::edit(&mut response.fields, &self.route.response_edits);
         let over = source.is_over();
         if let Err(ended) = self.told(sink.head(response, over)).await {
             return ended;
@@ -413,13 +413,13 @@ impl Response<'_> {
         if over { Ended::Whole { sent: true } } else { self.body(source, sink).await }
     }
 
-    fn note_grpc(&self, headers: &http::HeaderMap) {
+    fn note_grpc(&self, headers: &Fields) {
         if grpc::tells_server_error(headers) {
             self.ticket.set_error();
         }
     }
 
-    async fn head(&mut self, source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<http::Response<()>, Ended> {
+    async fn head(&mut self, source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<ResponseHead, Ended> {
         let mut head = pin!(source.head());
         poll_fn(|cx| {
             if let Poll::Ready(head) = head.as_mut().poll(cx) {
@@ -488,17 +488,16 @@ impl Response<'_> {
     }
 }
 
-fn http2_request(outgoing: &Outgoing) -> Option<Request<()>> {
-    let uri = Uri::builder().scheme("http").authority(outgoing.host.as_str()).path_and_query(outgoing.path.as_str());
-    let mut request = Request::new(());
-    *request.method_mut() = outgoing.method.clone();
-    *request.uri_mut() = uri.build().ok()?;
-    *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = outgoing.headers.clone();
-    if let Some(length) = outgoing.content_length {
-        request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
-    }
-    Some(request)
+/// `None` if the request cannot be expressed in HTTP/2.
+fn request_line(outgoing: &Outgoing) -> Option<RequestLine<'_>> {
+    let Outgoing { method, host, path, content_length, .. } = outgoing;
+    let (before, query) = path.split_once('?').unwrap_or((path, ""));
+    // Servers are strict about what has no place in a URI (RFC 3986), though HTTP/1 lets it pass.
+    let is_uri = !before.contains(['<', '>', '`']) && !query.contains(['<', '>']);
+    let whole = !host.is_empty() && (path.starts_with('/') || path == "*") && is_uri;
+    let line =
+        RequestLine { method: method.as_str(), scheme: "http", authority: host, path, content_length: *content_length };
+    whole.then_some(line)
 }
 
 /// A request's head for HTTP/1. A body whose length nobody knows goes in chunks.
@@ -506,18 +505,9 @@ fn write_http1_head(out: &mut Vec<u8>, outgoing: &Outgoing, over: bool) {
     for part in [outgoing.method.as_str(), " ", &outgoing.path, " HTTP/1.1\r\nhost: ", &outgoing.host, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    let te = outgoing.headers.contains_key(http::header::TE);
-    match te {
-        // The field concerns one hop, and this one is HTTP/1.
-        true => {
-            let mut headers = outgoing.headers.clone();
-            headers.remove(http::header::TE);
-            fields::write_http1(out, &headers);
-        }
-        false => fields::write_http1(out, &outgoing.headers),
-    }
+    fields::write_http1(out, &outgoing.headers);
     if let Some(length) = outgoing.content_length {
-        fields::line(out, "content-length", length.to_string().as_bytes());
+        fields::line(out, b"content-length", length.to_string().as_bytes());
     } else if !over {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }

@@ -1,96 +1,80 @@
-//! Header fields as a map: to and from HTTP/1, without what concerns one hop only.
+//! Header fields: to and from HTTP/1, without what concerns one hop only.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use weir_codec::http1::{Header, Known, is_nominated, known};
 use weir_config::HeaderEdits;
+use weir_h2::Fields;
 
-use crate::snapshot::Fields;
+use crate::snapshot;
 
-/// A header map, as routing sees it.
+/// Fields, as routing sees them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MapFields<'a>(pub(crate) &'a HeaderMap);
+pub(crate) struct MapFields<'a>(pub(crate) &'a Fields);
 
-impl Fields for MapFields<'_> {
+impl snapshot::Fields for MapFields<'_> {
     fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let mut values = self.0.get_all(name).iter().map(HeaderValue::as_bytes);
+        let mut values = self.0.get_all(name);
         let first = values.next()?;
         Some(values.fold(Cow::Borrowed(first), |joined, value| Cow::Owned([&joined, &b","[..], value].concat())))
     }
 }
 
 /// Removes fields that concern one hop only. `te: trailers` stays, since gRPC wants it end to end.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-    headers.remove("http2-settings");
-    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
-        headers.remove(header::TE);
-    }
+pub(super) fn remove_hop_by_hop(fields: &mut Fields) {
+    fields.retain(|name, value| match name {
+        b"connection" | b"transfer-encoding" | b"upgrade" | b"keep-alive" | b"proxy-connection" | b"http2-settings" => {
+            false
+        }
+        b"te" => value == b"trailers",
+        _ => true,
+    });
 }
 
 /// Trailers without fields that frame or route a message, or that say who the caller is: these may not come after it (RFC
 /// 9110 section 6.5.1), and a next hop that joins them to the head would believe them.
-pub(super) fn may_trail(mut trailers: HeaderMap) -> HeaderMap {
-    let barred: Vec<HeaderName> =
-        trailers.keys().filter(|name| known(name.as_str()) != Known::Other).cloned().collect();
-    for name in barred {
-        trailers.remove(name);
-    }
+pub(super) fn may_trail(mut trailers: Fields) -> Fields {
+    trailers.retain(|name, _| std::str::from_utf8(name).is_ok_and(|name| known(name) == Known::Other));
     trailers
 }
 
-/// Sets a field to a value that is known to be valid.
-pub(super) fn set(headers: &mut HeaderMap, name: &'static str, value: &[u8]) {
-    if let Ok(value) = HeaderValue::from_bytes(value) {
-        headers.insert(HeaderName::from_static(name), value);
-    }
-}
-
 /// Names the caller and its protocol.
-pub(super) fn add_forwarded(headers: &mut HeaderMap, peer: Option<IpAddr>) {
+pub(super) fn add_forwarded(headers: &mut Fields, peer: Option<IpAddr>) {
     // Who the caller is, is told by its certificate alone.
     headers.remove("x-forwarded-client-cert");
     if let Some(peer) = peer {
-        let sent = MapFields(headers).get("x-forwarded-for").map(Cow::into_owned);
+        let sent = snapshot::Fields::get(&MapFields(headers), "x-forwarded-for").map(Cow::into_owned);
         let value = match sent {
             Some(sent) => [&sent[..], b", ", peer.to_string().as_bytes()].concat(),
             None => peer.to_string().into_bytes(),
         };
-        set(headers, "x-forwarded-for", &value);
+        headers.set("x-forwarded-for", &value);
     }
-    if !headers.contains_key("x-forwarded-proto") {
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+    if !headers.contains("x-forwarded-proto") {
+        headers.append("x-forwarded-proto", "http");
     }
 }
 
 /// Removes, sets and adds as configured. Validation has made sure that names and values are sound.
-pub(super) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+pub(super) fn edit(headers: &mut Fields, edits: &HeaderEdits) {
     if edits.is_empty() {
         return;
     }
     for name in &edits.remove {
-        headers.remove(name.as_str());
+        headers.remove(name);
     }
-    let parse = |(name, value): &(String, String)| {
-        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value.as_bytes()).ok()?))
-    };
-    for (name, value) in edits.set.iter().filter_map(parse) {
-        headers.insert(name, value);
+    for (name, value) in &edits.set {
+        headers.set(name, value);
     }
-    for (name, value) in edits.add.iter().filter_map(parse) {
+    for (name, value) in &edits.add {
         headers.append(name, value);
     }
 }
 
 /// The fields of a parsed head, without those of one hop. `None` if one cannot stand in HTTP/2.
-pub(super) fn from_http1(fields: &[Header<'_>], nominates: bool) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+pub(super) fn from_http1(fields: &[Header<'_>], nominates: bool) -> Option<Fields> {
+    let mut headers = Fields::new();
     for field in fields {
         let known = known(field.name);
         let one_hop = matches!(
@@ -98,28 +82,32 @@ pub(super) fn from_http1(fields: &[Header<'_>], nominates: bool) -> Option<Heade
             Known::Connection | Known::KeepAlive | Known::ProxyConnection | Known::TransferEncoding | Known::Upgrade
         );
         let nominated = nominates && known != Known::ContentLength && is_nominated(fields, field.name);
-        if !one_hop && !nominated {
-            let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-            headers.append(name, HeaderValue::from_bytes(field.value).ok()?);
+        if !one_hop && !nominated && !headers.try_append(field.name.as_bytes(), field.value) {
+            return None;
         }
     }
     Some(headers)
 }
 
 /// Writes fields as HTTP/1 lines. Cookies that HTTP/2 split are joined again (RFC 9113 section 8.2.3).
-pub(super) fn write_http1(out: &mut Vec<u8>, headers: &HeaderMap) {
-    for (name, value) in headers.iter().filter(|(name, _)| *name != header::COOKIE) {
-        line(out, name.as_str(), value.as_bytes());
+/// `te` concerns one hop, and this one is HTTP/1.
+pub(super) fn write_http1(out: &mut Vec<u8>, fields: &Fields) {
+    let mut cookies = false;
+    for (name, value) in fields.iter() {
+        match name {
+            b"te" => {}
+            b"cookie" => cookies = true,
+            name => line(out, name, value),
+        }
     }
-    let mut cookies = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-    if let Some(first) = cookies.next() {
-        let joined = cookies.fold(first.to_vec(), |joined, cookie| [&joined, &b"; "[..], cookie].concat());
-        line(out, "cookie", &joined);
+    if cookies {
+        let joined: Vec<&[u8]> = fields.get_all("cookie").collect();
+        line(out, b"cookie", &joined.join(&b"; "[..]));
     }
 }
 
-pub(super) fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
 }
@@ -130,11 +118,11 @@ pub(crate) struct Ambiguous;
 
 /// The length that a message says its body has. Whatever two readers could take for two lengths is refused, even if it
 /// is told twice alike: the next hop may be HTTP/1.
-pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Ambiguous> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+pub(crate) fn content_length(headers: &Fields) -> Result<Option<u64>, Ambiguous> {
+    let mut values = headers.get_all("content-length");
     let Some(value) = values.next() else { return Ok(None) };
-    let digits = !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
-    let length = value.to_str().ok().filter(|_| digits && values.next().is_none());
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let length = std::str::from_utf8(value).ok().filter(|_| digits && values.next().is_none());
     length.and_then(|text| text.parse().ok()).map(Some).ok_or(Ambiguous)
 }
 
@@ -151,15 +139,15 @@ mod tests {
             Header { name: "Accept", value: b"a" },
         ];
         let headers = from_http1(&fields, true).unwrap();
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+        assert_eq!(headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), [b"accept"]);
     }
 
     #[test]
     fn a_length_is_told_once_and_in_digits() {
         let told = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             for value in values {
-                headers.append(header::CONTENT_LENGTH, value.parse().unwrap());
+                headers.append("content-length", value);
             }
             content_length(&headers)
         };
@@ -173,19 +161,20 @@ mod tests {
 
     #[test]
     fn what_frames_or_routes_a_message_does_not_trail() {
-        let mut trailers = HeaderMap::new();
+        let mut trailers = Fields::new();
         for name in ["grpc-status", "content-length", "transfer-encoding", "host", "x-forwarded-for", "checksum"] {
-            trailers.insert(name, HeaderValue::from_static("1"));
+            trailers.append(name, "1");
         }
         let kept = may_trail(trailers);
-        assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-status", "checksum"]);
+        assert_eq!(kept.iter().map(|(name, _)| name).collect::<Vec<_>>(), [&b"grpc-status"[..], b"checksum"]);
     }
 
     #[test]
     fn cookies_are_joined_for_http1() {
-        let mut headers = HeaderMap::new();
-        headers.append("cookie", HeaderValue::from_static("a=1"));
-        headers.append("cookie", HeaderValue::from_static("b=2"));
+        let mut headers = Fields::new();
+        headers.append("cookie", "a=1");
+        headers.append("te", "trailers");
+        headers.append("cookie", "b=2");
         let mut out = Vec::new();
         write_http1(&mut out, &headers);
         assert_eq!(out, b"cookie: a=1; b=2\r\n");

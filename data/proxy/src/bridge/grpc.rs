@@ -2,28 +2,25 @@
 //!
 //! See `PROTOCOL-HTTP2.md` and `http-grpc-status-mapping.md` in grpc/grpc.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use weir_h2::Fields;
 
+use super::ResponseHead;
 use crate::phases::Answer;
 use crate::stats::Refusal;
 
 /// True if the message is gRPC's.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    content_type.is_some_and(|content_type| content_type.starts_with(b"application/grpc"))
+pub(crate) fn is_grpc(fields: &Fields) -> bool {
+    fields.get("content-type").is_some_and(|content_type| content_type.starts_with(b"application/grpc"))
 }
 
 /// A response of headers only that tells an answer to a gRPC caller.
-pub(super) fn trailers_only(answer: &Answer) -> Response<()> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(code(answer)));
-    if let Ok(message) = HeaderValue::from_str(answer.body.trim_end()) {
-        headers.insert("grpc-message", message);
-    }
-    *response.status_mut() = StatusCode::OK;
-    response
+pub(super) fn trailers_only(answer: &Answer) -> ResponseHead {
+    let mut fields = Fields::new();
+    fields.append("content-type", "application/grpc");
+    fields.append("grpc-status", code(answer).to_string());
+    // A message that cannot stand in a field is left out: the status says enough.
+    let _ = fields.try_append(b"grpc-message", answer.body.trim_end().as_bytes());
+    ResponseHead { status: 200, fields }
 }
 
 fn code(answer: &Answer) -> u16 {
@@ -39,7 +36,6 @@ fn code(answer: &Answer) -> u16 {
 }
 
 /// True if a status is one of the server's making: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
-pub(super) fn tells_server_error(headers: &HeaderMap) -> bool {
-    let status = headers.get("grpc-status").map(HeaderValue::as_bytes);
-    matches!(status, Some(b"2" | b"4" | b"13" | b"14" | b"15"))
+pub(super) fn tells_server_error(fields: &Fields) -> bool {
+    matches!(fields.get("grpc-status"), Some(b"2" | b"4" | b"13" | b"14" | b"15"))
 }

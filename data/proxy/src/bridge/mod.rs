@@ -15,8 +15,9 @@ mod target;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use weir_codec::http1::{Framing, RequestHead};
+use weir_h2::Fields;
 
 pub(crate) use body::RequestBody;
 pub(crate) use exchange::{Exchange, Finished};
@@ -43,10 +44,17 @@ pub(crate) struct Outgoing {
     /// With query.
     pub(crate) path: String,
     /// Without what frames the body.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     /// Length of the body, if the caller has told it.
     pub(crate) content_length: Option<u64>,
     pub(crate) to: Destination,
+}
+
+/// A response's head.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: u16,
+    pub(crate) fields: Fields,
 }
 
 /// What was decided about a request's head.
@@ -64,21 +72,21 @@ impl Outgoing {
     pub(crate) fn new(
         method: Method,
         (host, path): (&str, &str),
-        mut headers: HeaderMap,
+        mut headers: Fields,
         content_length: Option<u64>,
         decided: Decided<'_>,
     ) -> Self {
         fields::remove_hop_by_hop(&mut headers);
-        headers.remove(http::header::HOST);
-        headers.remove(http::header::EXPECT);
+        headers.remove("host");
+        headers.remove("expect");
         fields::add_forwarded(&mut headers, decided.forwarded_for);
         if let Some(trace) = decided.trace {
-            fields::set(&mut headers, "traceparent", &trace.value());
+            headers.set("traceparent", trace.value());
         }
         fields::edit(&mut headers, &decided.route.request_edits);
         // How the body is framed is written once, by who sends it.
-        headers.remove(http::header::CONTENT_LENGTH);
-        headers.remove(http::header::TRANSFER_ENCODING);
+        headers.remove("content-length");
+        headers.remove("transfer-encoding");
         let host = decided.action.host_rewrite.as_deref().unwrap_or(host).to_owned();
         Outgoing { method, host, path: path.to_owned(), headers, content_length, to: decided.to }
     }

@@ -3,13 +3,11 @@
 use std::io;
 
 use bytes::Bytes;
-use h2::SendStream;
-use h2::server::SendResponse;
-use http::{HeaderMap, Response, StatusCode, header};
 use weir_codec::http1::Version;
+use weir_h2::{Fields, Reason, SendStream};
 
-use super::target::{chunk, last_chunk, send_http2};
-use super::{fields, grpc};
+use super::target::{chunk, last_chunk};
+use super::{ResponseHead, fields, grpc};
 use crate::http1::{Facts, reason_phrase, write_answer};
 use crate::io::{Reader, Writer};
 use crate::phases::Answer;
@@ -18,7 +16,7 @@ use crate::worker::Leaving;
 /// A caller, waiting for a response.
 pub(crate) enum Sink<'a> {
     /// On an HTTP/2 stream.
-    Http2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>>, grpc: bool },
+    Http2 { stream: SendStream, grpc: bool },
     /// On an HTTP/1 connection.
     Http1(Http1Sink<'a>),
 }
@@ -47,8 +45,8 @@ enum Coding {
 }
 
 impl<'a> Sink<'a> {
-    pub(crate) fn http2(respond: SendResponse<Bytes>, grpc: bool) -> Self {
-        Sink::Http2 { respond, stream: None, grpc }
+    pub(crate) fn http2(stream: SendStream, grpc: bool) -> Self {
+        Sink::Http2 { stream, grpc }
     }
 
     pub(crate) fn http1(writer: Writer<'a>, facts: &Facts, leaving: Leaving<'a>, watched: Option<Reader<'a>>) -> Self {
@@ -64,12 +62,9 @@ impl<'a> Sink<'a> {
     }
 
     /// Sends the head; `over` if no body follows.
-    pub(super) async fn head(&mut self, response: Response<()>, over: bool) -> io::Result<()> {
+    pub(super) async fn head(&mut self, response: ResponseHead, over: bool) -> io::Result<()> {
         match self {
-            Sink::Http2 { respond, stream, .. } => {
-                *stream = Some(respond.send_response(response, over).map_err(io::Error::other)?);
-                Ok(())
-            }
+            Sink::Http2 { stream, .. } => Ok(stream.send_head(response.status, &response.fields, over)?),
             Sink::Http1(sink) => sink.head(response, over).await,
         }
     }
@@ -77,34 +72,16 @@ impl<'a> Sink<'a> {
     /// Sends data; `last` if nothing follows.
     pub(super) async fn data(&mut self, data: Bytes, last: bool) -> io::Result<()> {
         match self {
-            Sink::Http2 { stream: Some(stream), .. } if last && stream.capacity() >= data.len() => {
-                stream.send_data(data, true).map_err(io::Error::other)
-            }
-            Sink::Http2 { stream: Some(stream), .. } => {
-                if last && !data.is_empty() {
-                    stream.reserve_capacity(data.len());
-                    if stream.capacity() >= data.len() {
-                        return stream.send_data(data, true).map_err(io::Error::other);
-                    }
-                }
-                send_http2(stream, data).await?;
-                if last { stream.send_data(Bytes::new(), true).map_err(io::Error::other) } else { Ok(()) }
-            }
-            Sink::Http2 { stream: None, .. } => Err(io::ErrorKind::NotConnected.into()),
+            Sink::Http2 { stream, .. } => Ok(stream.data(data, last).await?),
             Sink::Http1(sink) => sink.data(&data, last).await,
         }
     }
 
     /// Ends a body that has not ended with data.
-    pub(super) async fn end(&mut self, trailers: Option<HeaderMap>) -> io::Result<()> {
+    pub(super) async fn end(&mut self, trailers: Option<Fields>) -> io::Result<()> {
         match (self, trailers) {
-            (Sink::Http2 { stream: Some(stream), .. }, Some(trailers)) => {
-                stream.send_trailers(trailers).map_err(io::Error::other)
-            }
-            (Sink::Http2 { stream: Some(stream), .. }, None) => {
-                stream.send_data(Bytes::new(), true).map_err(io::Error::other)
-            }
-            (Sink::Http2 { stream: None, .. }, _) => Err(io::ErrorKind::NotConnected.into()),
+            (Sink::Http2 { stream, .. }, Some(trailers)) => Ok(stream.trailers(&trailers)?),
+            (Sink::Http2 { stream, .. }, None) => Ok(stream.data(Bytes::new(), true).await?),
             (Sink::Http1(sink), trailers) => sink.end(trailers.as_ref()).await,
         }
     }
@@ -125,8 +102,7 @@ impl<'a> Sink<'a> {
     /// Breaks a response off, in a way the caller cannot take for its end.
     pub(super) fn reset(&mut self) {
         match self {
-            Sink::Http2 { stream: Some(stream), .. } => stream.send_reset(h2::Reason::INTERNAL_ERROR),
-            Sink::Http2 { respond, stream: None, .. } => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+            Sink::Http2 { stream, .. } => stream.reset(Reason::INTERNAL_ERROR),
             Sink::Http1(sink) => sink.persists = false,
         }
     }
@@ -134,8 +110,7 @@ impl<'a> Sink<'a> {
     /// Resolves when the caller no longer wants the response.
     pub(super) fn poll_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
         match self {
-            Sink::Http2 { stream: None, respond, .. } => respond.poll_reset(cx).is_ready(),
-            Sink::Http2 { stream: Some(stream), .. } => stream.poll_reset(cx).is_ready(),
+            Sink::Http2 { stream, .. } => stream.poll_gone(cx).is_ready(),
             Sink::Http1(sink) => sink.poll_gone(cx),
         }
     }
@@ -156,18 +131,17 @@ impl<'a> Sink<'a> {
     }
 }
 
-fn plain(answer: &Answer) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, answer.body.len().into());
+fn plain(answer: &Answer) -> ResponseHead {
+    let mut fields = Fields::new();
+    fields.append("content-length", answer.body.len().to_string());
     if !answer.body.is_empty() {
-        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
+        fields.append("content-type", "text/plain");
     }
-    if let Some(location) = answer.location.as_ref().and_then(|location| location.parse().ok()) {
-        headers.insert(header::LOCATION, location);
+    if let Some(location) = &answer.location {
+        // Where it cannot stand in a field, the status alone has to do.
+        let _ = fields.try_append(b"location", location.as_bytes());
     }
-    response
+    ResponseHead { status: answer.status, fields }
 }
 
 impl Http1Sink<'_> {
@@ -181,13 +155,13 @@ impl Http1Sink<'_> {
         gone
     }
 
-    async fn head(&mut self, response: Response<()>, over: bool) -> io::Result<()> {
+    async fn head(&mut self, response: ResponseHead, over: bool) -> io::Result<()> {
         self.persists &= !self.leaving.now();
-        let status = response.status();
-        let bodiless = self.to_head || matches!(status.as_u16(), 204 | 304);
-        let mut out = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), reason_phrase(status.as_u16())).into_bytes();
-        fields::write_http1(&mut out, response.headers());
-        if !bodiless && !response.headers().contains_key(header::CONTENT_LENGTH) {
+        let status = response.status;
+        let bodiless = self.to_head || matches!(status, 204 | 304);
+        let mut out = format!("HTTP/1.1 {} {}\r\n", status, reason_phrase(status)).into_bytes();
+        fields::write_http1(&mut out, &response.fields);
+        if !bodiless && !response.fields.contains("content-length") {
             self.frame(&mut out, over);
         }
         out.extend_from_slice(self.connection_field());
@@ -197,9 +171,9 @@ impl Http1Sink<'_> {
 
     fn frame(&mut self, out: &mut Vec<u8>, over: bool) {
         match self.version {
-            _ if over => fields::line(out, "content-length", b"0"),
+            _ if over => fields::line(out, b"content-length", b"0"),
             Version::Http11 => {
-                fields::line(out, "transfer-encoding", b"chunked");
+                fields::line(out, b"transfer-encoding", b"chunked");
                 self.coding = Coding::Chunked;
             }
             Version::Http10 => {
@@ -234,7 +208,7 @@ impl Http1Sink<'_> {
         }
     }
 
-    async fn end(&mut self, trailers: Option<&HeaderMap>) -> io::Result<()> {
+    async fn end(&mut self, trailers: Option<&Fields>) -> io::Result<()> {
         match self.coding {
             Coding::Chunked if !self.to_head => self.writer.write_all(&last_chunk(trailers), b"").await,
             Coding::UntilClose => {

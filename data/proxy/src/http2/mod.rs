@@ -7,11 +7,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::{Builder, SendResponse};
-use http::{HeaderMap, Method, Request, header};
+use http::Method;
 use tokio::time::Instant;
+use weir_h2::{Config, Fields, Head, Request};
 
 use crate::bridge::{Decided, Exchange, MapFields, Outgoing, RequestBody, Sink, content_length, is_grpc};
 use crate::http1::{forward_action, forwarded_for};
@@ -22,9 +20,6 @@ use crate::stats::{Fault, Link, Refusal};
 use crate::trace::TraceContext;
 use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::worker::{Connection, Details, Leaving, ListenerState, ListenerView, Ticket, Worker};
-
-/// Streams that a caller opened and reset before they were looked at; more is an attack (CVE-2023-44487).
-const MAX_RESET_STREAMS: usize = 32;
 
 /// What the streams of a connection share.
 struct Shared {
@@ -42,20 +37,14 @@ pub(crate) async fn serve(connection: Box<Connection>, first: Buf) {
     let Connection { worker, listener, control, stream, peer, destination, mut timer, security, link } = *connection;
     let limits = listener.view().compiled.config.limits.clone();
     let idle = Duration::from_millis(limits.idle_timeout_ms);
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(limits.max_streams)
-        .max_header_list_size(limits.max_head_bytes as u32)
-        .max_send_buffer_size(limits.buffer_bytes)
-        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
-    let head_deadline = Instant::now() + Duration::from_millis(limits.head_timeout_ms);
-    let handshake = builder.handshake::<_, Bytes>(Prefixed::new(first, stream));
-    let Ok(Ok(mut http2)) = timer.limit(Some(head_deadline), handshake).await else {
-        worker.stats.fault(Fault::Protocol);
-        return;
+    let config = Config {
+        max_streams: limits.max_streams as usize,
+        max_header_list_bytes: limits.max_head_bytes,
+        stream_window_bytes: STREAM_WINDOW,
+        connection_window_bytes: CONNECTION_WINDOW,
     };
+    let head_deadline = Instant::now() + Duration::from_millis(limits.head_timeout_ms);
+    let mut http2 = weir_h2::accept(Prefixed::new(first, stream), config);
     let quiet_since = Cell::new(Instant::now());
     let shared = Rc::new(Shared {
         worker,
@@ -79,6 +68,9 @@ pub(crate) async fn serve(connection: Box<Connection>, first: Buf) {
             if accepted.is_ready() || shared.active.get() > 0 {
                 return accepted;
             }
+            if !http2.has_begun() {
+                return timer.poll_until(cx, head_deadline).map(|_| None);
+            }
             let quiet = told.map_or(shared.quiet_since.get(), |told| told.max(shared.quiet_since.get()));
             match (timer.poll_until(cx, quiet + idle), told) {
                 (Poll::Pending, _) => Poll::Pending,
@@ -97,9 +89,10 @@ pub(crate) async fn serve(connection: Box<Connection>, first: Buf) {
         })
         .await;
         match accepted {
-            Some(Ok((request, respond))) => shared.spawn(request, respond),
-            Some(Err(error)) => return shared.note_end(&error),
-            None => return,
+            Some(Ok(request)) => shared.spawn(request),
+            Some(Err(error)) => return shared.note_end(error),
+            None if http2.has_begun() => return,
+            None => return shared.worker.stats.fault(Fault::Protocol),
         }
     }
 }
@@ -122,7 +115,7 @@ impl Shared {
         Ends { peer: self.peer.ip(), destination: self.destination }
     }
 
-    fn note_end(&self, error: &h2::Error) {
+    fn note_end(&self, error: weir_h2::Error) {
         let fault = if error.is_io() { Fault::DownstreamReset } else { Fault::Protocol };
         if !error.is_io() || self.active.get() > 0 {
             self.worker.stats.fault(fault);
@@ -130,24 +123,24 @@ impl Shared {
         tracing::debug!(peer = %self.peer, %error, "HTTP/2 connection ended");
     }
 
-    fn spawn(self: &Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn spawn(self: &Rc<Self>, request: Request) {
         self.active.set(self.active.get() + 1);
         let active = Active(self.clone());
         tokio::task::spawn_local(async move {
-            handle(&active.0, request, respond).await;
+            handle(&active.0, request).await;
         });
     }
 }
 
 /// One request, from its head to the end of its answer.
-async fn handle(shared: &Shared, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+async fn handle(shared: &Shared, request: Request) {
     let view = shared.listener.view();
-    let (parts, body) = request.into_parts();
-    let mut sink = Sink::http2(respond, is_grpc(&parts.headers));
+    let Request { head, body, respond } = request;
+    let mut sink = Sink::http2(respond, is_grpc(&head.fields));
     let limits = &view.compiled.config.limits;
     let mut timer = Timer::new();
     let mut ticket = Ticket::new(&shared.worker, &view);
-    let outgoing = match decided(shared, &view, &mut ticket, parts) {
+    let outgoing = match decided(shared, &view, &mut ticket, head) {
         Ok(outgoing) => outgoing,
         Err(answer) => {
             ticket.answered(&answer);
@@ -165,20 +158,17 @@ async fn handle(shared: &Shared, request: Request<RecvStream>, respond: SendResp
 }
 
 /// Decides about a request's head: what goes to the upstream, or the answer.
-fn decided(
-    shared: &Shared,
-    view: &Rc<ListenerView>,
-    ticket: &mut Ticket,
-    parts: http::request::Parts,
-) -> Result<Outgoing, Answer> {
-    let (host, path) = destination(&parts)?;
-    check_count(view, &parts.headers)?;
+fn decided(shared: &Shared, view: &Rc<ListenerView>, ticket: &mut Ticket, head: Head) -> Result<Outgoing, Answer> {
+    let method = Method::from_bytes(head.method().as_bytes())
+        .map_err(|_| Answer::refuse(Refusal::BadRequest, 400, "the method is malformed\n"))?;
+    let (host, path) = destination(&head)?;
+    check_count(view, &head.fields)?;
     let bad_length = |_| Answer::refuse(Refusal::BadRequest, 400, "content-length is not one number\n");
-    let length = content_length(&parts.headers).map_err(bad_length)?;
-    let fields = MapFields(&parts.headers);
+    let length = content_length(&head.fields).map_err(bad_length)?;
+    let fields = MapFields(&head.fields);
     let request = snapshot::Request {
         family: Family::Http,
-        method: parts.method.as_str(),
+        method: method.as_str(),
         host: &host,
         path,
         fields: &fields,
@@ -186,11 +176,11 @@ fn decided(
     };
     let decision = decide(&shared.worker, view, shared.ends(), &request);
     ticket.decided(&decision);
-    let trace = trace(shared, view, &parts.headers);
+    let trace = trace(shared, view, &head.fields);
     ticket.keep_details(trace, || Details {
         peer: shared.peer.to_string(),
         protocol: None,
-        method: parts.method.to_string(),
+        method: method.to_string(),
         host: host.clone(),
         path: path.to_owned(),
         trace: None,
@@ -206,18 +196,19 @@ fn decided(
     let path = rewritten(path, &action.prefix_rewrite).into_owned();
     let forwarded_for = forwarded_for(shared.peer, view);
     let decided = Decided { to, route, action, trace: trace.as_ref(), forwarded_for };
-    Ok(Outgoing::new(parts.method, (&host, &path), parts.headers, length, decided))
+    Ok(Outgoing::new(method, (&host, &path), head.fields, length, decided))
 }
 
 /// Host and path of a request. Whatever could be read in two ways is refused, as in HTTP/1.
-fn destination(parts: &http::request::Parts) -> Result<(String, &str), Answer> {
+fn destination(head: &Head) -> Result<(String, &str), Answer> {
     let bad = |text| Answer::refuse(Refusal::BadRequest, 400, text);
-    if parts.method == Method::CONNECT {
+    if head.method() == "CONNECT" {
         return Err(Answer::refuse(Refusal::Unsupported, 501, "CONNECT is not supported\n"));
     }
-    let authority = parts.uri.authority().map(|authority| authority.as_str());
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = hosts.next().map(|host| host.to_str().map_err(|_| bad("host is malformed\n"))).transpose()?;
+    let authority = head.authority();
+    let mut hosts = head.fields.get_all("host");
+    let host =
+        hosts.next().map(|host| std::str::from_utf8(host).map_err(|_| bad("host is malformed\n"))).transpose()?;
     if hosts.next().is_some() {
         return Err(bad("host is there more than once\n"));
     }
@@ -231,19 +222,19 @@ fn destination(parts: &http::request::Parts) -> Result<(String, &str), Answer> {
     if !weir_codec::http1::is_authority(chosen.as_bytes()) {
         return Err(bad("host is malformed\n"));
     }
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = head.path().unwrap_or("/");
     if !weir_codec::http1::is_target(path.as_bytes()) {
         return Err(bad("the path holds a character that may not stand there\n"));
     }
     Ok((chosen.to_owned(), path))
 }
 
-fn check_count(view: &ListenerView, headers: &HeaderMap) -> Result<(), Answer> {
+fn check_count(view: &ListenerView, headers: &Fields) -> Result<(), Answer> {
     let over = headers.len() > view.compiled.config.limits.max_headers;
     if over { Err(Answer::refuse(Refusal::HeaderCount, 431, "too many header fields\n")) } else { Ok(()) }
 }
 
-fn trace(shared: &Shared, view: &ListenerView, headers: &HeaderMap) -> Option<TraceContext> {
-    let received = headers.get("traceparent").map(|value| value.as_bytes());
+fn trace(shared: &Shared, view: &ListenerView, headers: &Fields) -> Option<TraceContext> {
+    let received = headers.get("traceparent");
     view.compiled.config.trace.then(|| TraceContext::next(received, || shared.worker.samples()))
 }

@@ -1,15 +1,12 @@
 //! HTTP/2 connections to endpoints: few, each carrying many requests.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use h2::{Ping, PingPong};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use weir_h2::{Config, SendRequest};
 
 use super::cluster::{ClusterState, EndpointState};
 use super::connect::open_stream;
@@ -28,7 +25,7 @@ const PONG: Duration = Duration::from_secs(2);
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Largest header list taken from a peer (bytes).
-pub(crate) const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+pub(crate) const MAX_HEADER_LIST_BYTES: usize = 64 * 1024;
 
 /// The connections to one endpoint.
 #[derive(Debug, Default)]
@@ -40,7 +37,7 @@ pub(crate) struct H2Pool {
 
 #[derive(Debug)]
 struct H2Connection {
-    send: SendRequest<Bytes>,
+    send: SendRequest,
     security: Security,
     /// Requests on it.
     active: Cell<usize>,
@@ -49,15 +46,12 @@ struct H2Connection {
     gone: Cell<bool>,
     /// A request on it was not answered in time: it gets no other until it has answered a ping.
     suspect: Cell<bool>,
-    ping: RefCell<Option<PingPong>>,
     driver: RefCell<Option<AbortHandle>>,
 }
 
 /// A place on a connection, for one request.
 #[derive(Debug)]
 pub(crate) struct H2Lease {
-    /// Ready to send a request.
-    pub(crate) send: SendRequest<Bytes>,
     connection: Rc<H2Connection>,
 }
 
@@ -71,7 +65,12 @@ impl Drop for H2Lease {
 impl H2Lease {
     fn new(connection: &Rc<H2Connection>) -> Self {
         connection.active.set(connection.active.get() + 1);
-        H2Lease { send: connection.send.clone(), connection: connection.clone() }
+        H2Lease { connection: connection.clone() }
+    }
+
+    /// Sends the request.
+    pub(crate) fn send(&self) -> &SendRequest {
+        &self.connection.send
     }
 
     /// The connection turned out not to take requests any more.
@@ -82,18 +81,15 @@ impl H2Lease {
     /// The request was not answered in time. The connection gets no other until it has answered a ping, and is closed if
     /// it does not, which ends the requests on it. Pings at other times would be taken for an attack by some servers.
     pub(crate) fn note_silence(&self) {
-        let Some(ping) = self.connection.ping.take() else { return };
-        self.connection.suspect.set(true);
-        tokio::task::spawn_local(probe(Rc::downgrade(&self.connection), ping));
+        if !self.connection.suspect.replace(true) {
+            tokio::task::spawn_local(probe(self.connection.clone()));
+        }
     }
 }
 
-async fn probe(connection: Weak<H2Connection>, mut ping: PingPong) {
-    let answered = matches!(timeout(PONG, ping.ping(Ping::opaque())).await, Ok(Ok(_)));
-    let Some(connection) = connection.upgrade() else { return };
-    if answered {
+async fn probe(connection: Rc<H2Connection>) {
+    if matches!(timeout(PONG, connection.send.ping()).await, Ok(Ok(()))) {
         connection.suspect.set(false);
-        connection.ping.replace(Some(ping));
     } else {
         tracing::debug!("an HTTP/2 upstream does not answer: its connection is closed");
         connection.gone.set(true);
@@ -141,11 +137,11 @@ pub(crate) async fn acquire_h2(
     endpoint: &Rc<EndpointState>,
 ) -> Result<H2Lease, AcquireError> {
     for _ in 0..=MAX_CONNECTIONS {
-        let mut lease = match endpoint.h2.best(endpoint, STREAMS_PER_CONNECTION) {
+        let lease = match endpoint.h2.best(endpoint, STREAMS_PER_CONNECTION) {
             Some(lease) => lease,
             None => open_one(cluster, endpoint).await?,
         };
-        match poll_fn(|cx| lease.send.poll_ready(cx)).await {
+        match lease.send().check_ready() {
             Ok(()) => return Ok(lease),
             Err(_) => lease.note_gone(),
         }
@@ -170,15 +166,13 @@ async fn open_one(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>) -> R
 
 async fn handshake(cluster: &ClusterState, endpoint: &EndpointState) -> std::io::Result<Rc<H2Connection>> {
     let (stream, open) = open_stream(cluster, endpoint, Alpn::Http2).await?;
-    let limit = Duration::from_millis(cluster.compiled.config.connect_timeout_ms);
-    let mut builder = h2::client::Builder::new();
-    builder
-        .enable_push(false)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEADER_LIST_BYTES);
-    let handshake = builder.handshake(Prefixed::new(Buf::default(), stream));
-    let (send, mut driver) = timeout(limit, handshake).await?.map_err(std::io::Error::other)?;
+    let config = Config {
+        max_header_list_bytes: MAX_HEADER_LIST_BYTES,
+        stream_window_bytes: STREAM_WINDOW,
+        connection_window_bytes: CONNECTION_WINDOW,
+        ..Default::default()
+    };
+    let (send, driver) = weir_h2::connect(Prefixed::new(Buf::default(), stream), config);
     let connection = Rc::new(H2Connection {
         send,
         security: open.security,
@@ -186,7 +180,6 @@ async fn handshake(cluster: &ClusterState, endpoint: &EndpointState) -> std::io:
         idle_since: Cell::new(Instant::now()),
         gone: Cell::new(false),
         suspect: Cell::new(false),
-        ping: RefCell::new(driver.ping_pong()),
         driver: RefCell::default(),
     });
     let watched = Rc::downgrade(&connection);

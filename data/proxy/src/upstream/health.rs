@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::time::timeout;
 use weir_config::{GrpcProbe, HealthCheck, HttpProbe, Probe, UpstreamProtocol};
+use weir_h2::{Fields, Head, RecvStream, RequestLine};
 
 use super::cluster::{ClusterState, EndpointState};
 use super::connect::open_stream;
@@ -152,55 +152,50 @@ async fn by_http1(cluster: &ClusterState, stream: &mut Stream, http: &HttpProbe)
 }
 
 async fn by_h2(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>, http: &HttpProbe) -> io::Result<bool> {
-    let request = request(Method::GET, host(cluster, &http.host), &http.path)?;
-    let response = send(cluster, endpoint, request, None).await?;
-    Ok(response.status().is_success())
+    let line = request_line("GET", host(cluster, &http.host), &http.path);
+    let (response, _) = send(cluster, endpoint, (line, &Fields::new()), None).await?;
+    Ok((200..300).contains(&response.status()))
 }
 
 async fn by_grpc(cluster: &Rc<ClusterState>, endpoint: &Rc<EndpointState>, grpc: &GrpcProbe) -> io::Result<bool> {
-    let mut request = request(Method::POST, host(cluster, &grpc.host), GRPC_CHECK)?;
-    let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    let response = send(cluster, endpoint, request, Some(grpc_question(&grpc.service))).await?;
-    if response.status() != StatusCode::OK {
+    let line = request_line("POST", host(cluster, &grpc.host), GRPC_CHECK);
+    let mut fields = Fields::new();
+    fields.append("content-type", "application/grpc");
+    fields.append("te", "trailers");
+    let question = grpc_question(&grpc.service);
+    let (response, mut body) = send(cluster, endpoint, (line, &fields), Some(question)).await?;
+    if response.status() != 200 {
         return Ok(false);
     }
-    let mut body = response.into_body();
     let mut answer = Vec::new();
     while let Some(data) = body.data().await {
-        let data = data.map_err(io::Error::other)?;
-        let _ = body.flow_control().release_capacity(data.len());
-        answer.extend_from_slice(&data);
+        answer.extend_from_slice(&data?);
         if answer.len() > MAX_GRPC_ANSWER {
             return Ok(false);
         }
     }
-    let trailers = body.trailers().await.map_err(io::Error::other)?;
+    let trailers = body.trailers().await?;
     Ok(is_ok(trailers.as_ref()) && tells_serving(&answer))
 }
 
-fn request(method: Method, host: &str, path: &str) -> io::Result<Request<()>> {
-    let uri = http::Uri::builder().scheme("http").authority(host).path_and_query(path).build();
-    let mut request = Request::new(());
-    *request.method_mut() = method;
-    *request.uri_mut() = uri.map_err(io::Error::other)?;
-    Ok(request)
+fn request_line<'a>(method: &'a str, host: &'a str, path: &'a str) -> RequestLine<'a> {
+    RequestLine { method, scheme: "http", authority: host, path, content_length: None }
 }
 
 async fn send(
     cluster: &Rc<ClusterState>,
     endpoint: &Rc<EndpointState>,
-    request: Request<()>,
+    (line, fields): (RequestLine<'_>, &Fields),
     body: Option<Bytes>,
-) -> io::Result<Response<h2::RecvStream>> {
+) -> io::Result<(Head, RecvStream)> {
     let lease = acquire_h2(cluster, endpoint).await;
-    let mut lease = lease.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?;
-    let (response, mut stream) = lease.send.send_request(request, body.is_none()).map_err(io::Error::other)?;
+    let lease = lease.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?;
+    let (mut stream, mut response) = lease.send().send(&line, fields, body.is_none())?;
     if let Some(body) = body {
-        stream.send_data(body, true).map_err(io::Error::other)?;
+        stream.data(body, true).await?;
     }
-    response.await.map_err(io::Error::other)
+    let head = response.head().await?;
+    Ok((head, response))
 }
 
 /// `HealthCheckRequest { service }` as gRPC frames a message: not compressed, its length, then field 1 as text.
@@ -225,8 +220,8 @@ fn grpc_question(service: &str) -> Bytes {
     framed.freeze()
 }
 
-fn is_ok(trailers: Option<&HeaderMap>) -> bool {
-    trailers.and_then(|trailers| trailers.get("grpc-status")).is_some_and(|status| status == "0")
+fn is_ok(trailers: Option<&Fields>) -> bool {
+    trailers.and_then(|trailers| trailers.get("grpc-status")).is_some_and(|status| status == b"0")
 }
 
 /// Whether a framed answer says SERVING, and nothing else: services do not add to it.
