@@ -119,6 +119,8 @@ pub fn sidecar(id: &str, app: &str, calls: &[&str]) -> Node {
             inbound: Some("127.0.0.1:8000".parse().expect("an address")),
             application: "127.0.0.1:9000".parse().expect("an address"),
             upstreams: calls.iter().enumerate().map(|(i, app)| (app.to_string(), listen(i))).collect(),
+            intercept_inbound: None,
+            intercept_outbound: None,
         }),
     }
 }

@@ -4,10 +4,13 @@
 //! |---|---|---|
 //! | LDS | `inbound` | traffic to the local application |
 //! | LDS | `outbound\|APP` | the local address at which APP is called |
+//! | LDS | `intercepted\|inbound`, `intercepted\|outbound` | connections that were turned round to the proxy |
+//! | LDS | `inbound\|PORT` | of these, those to the local application; without a socket |
 //! | LDS | `APP` | API listener for gRPC's own client, `xds:///APP` |
 //! | RDS | `inbound`, `outbound\|APP` | likewise |
 //! | SDS | `weir:workload`, `weir:roots` | the node's own certificate and key; what verifies those of others |
 //! | CDS | `inbound\|PORT` | the local application |
+//! | CDS | `passthrough` | wherever a connection was going |
 //! | CDS, EDS | `APP`, `APP\|GROUP` | all instances of APP, or those of one group |
 
 /// Separates the parts; not a legal character of an app's name.
@@ -20,6 +23,13 @@ pub const INBOUND: &str = "inbound";
 pub const WORKLOAD: &str = "weir:workload";
 /// Secret: what verifies the certificates of others.
 pub const ROOTS: &str = "weir:roots";
+
+/// Cluster: wherever a connection was going.
+pub const PASSTHROUGH: &str = "passthrough";
+/// Listener: connections to this host that were turned round.
+pub const INTERCEPTED_INBOUND: &str = "intercepted|inbound";
+/// Listener: connections from this host that were turned round.
+pub const INTERCEPTED_OUTBOUND: &str = "intercepted|outbound";
 
 const OUTBOUND: &str = "outbound|";
 

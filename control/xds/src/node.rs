@@ -2,7 +2,7 @@
 //!
 //! A sidecar says in its node metadata, under `weir`, where it stands:
 //! `{app, unit, address, port, appPort, upstreams: [{app, listen}], tls}`; `appAddress` too where the application is not on
-//! 127.0.0.1. Its wildcard subscriptions are then answered with its own listeners and the clusters its routes lead to.
+//! 127.0.0.1, and `interceptInbound`, `interceptOutbound` (addresses) where connections are turned round to it. Its wildcard subscriptions are then answered with its own listeners and the clusters its routes lead to.
 //! A node without that metadata whose id is the name of an Instance gets what the Instance's spec says.
 //!
 //! Any other node is a client or a gateway with listeners of its own (a plain Envoy, a gRPC program): its wildcard LDS
@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, value::Kind};
 use weir_model::InstanceSpec;
 
@@ -54,6 +55,10 @@ pub struct Sidecar {
     pub application: SocketAddr,
     /// Apps that the application calls, and where each is offered to it.
     pub upstreams: Vec<(String, SocketAddr)>,
+    /// Where connections from other hosts are turned round to.
+    pub intercept_inbound: Option<SocketAddr>,
+    /// Where connections to other hosts are turned round to.
+    pub intercept_outbound: Option<SocketAddr>,
 }
 
 impl Node {
@@ -91,6 +96,8 @@ impl Node {
             inbound: (spec.app_port != 0).then(|| SocketAddr::new(spec.address, spec.port)),
             application: SocketAddr::new(spec.app_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), spec.app_port),
             upstreams: spec.upstreams.iter().map(|u| (u.app.clone(), u.listen)).collect(),
+            intercept_inbound: None,
+            intercept_outbound: None,
         }
     }
 
@@ -151,7 +158,20 @@ impl Node {
         let (to, takes) = (sidecar.application.port(), self.takes(world));
         let inbound = sidecar.inbound.map(|bind| build::listener::inbound(bind, to, serves(&self.app), takes));
         let outbound = sidecar.upstreams.iter().map(|(app, bind)| build::listener::outbound(app, *bind, serves(app)));
-        inbound.into_iter().chain(outbound).collect()
+        let intercepting = Self::intercepting(sidecar, serves(&self.app), takes);
+        inbound.into_iter().chain(outbound).chain(intercepting).collect()
+    }
+
+    /// Listeners for connections that are turned round to the proxy.
+    fn intercepting(sidecar: &Sidecar, serves: Serves, takes: Takes) -> Vec<Arc<Resource>> {
+        let (inbound, outbound, port) =
+            (sidecar.intercept_inbound, sidecar.intercept_outbound, sidecar.application.port());
+        let own = inbound.and(sidecar.inbound).filter(|own| own.port() != port);
+        let application = own.map(|own| build::listener::application(own.ip(), port, serves, takes));
+        let one = |name, bind, direction| build::listener::intercepted(name, bind, direction, serves.drain_ms);
+        let inbound = inbound.map(|bind| one(names::INTERCEPTED_INBOUND, bind, TrafficDirection::Inbound));
+        let outbound = outbound.map(|bind| one(names::INTERCEPTED_OUTBOUND, bind, TrafficDirection::Outbound));
+        [inbound, outbound, application].into_iter().flatten().collect()
     }
 
     /// What it is to take from callers: TLS whenever it can, so that no switch of its app races with callers; plaintext
@@ -184,7 +204,9 @@ impl Node {
             let (app, group) = names::split_cluster(name);
             world.app(app).cluster(group, self.tls)
         });
-        local.into_iter().chain(shared).collect()
+        let intercepts = sidecar.intercept_inbound.or(sidecar.intercept_outbound);
+        let passthrough = intercepts.map(|_| build::cluster::passthrough());
+        local.into_iter().chain(shared).chain(passthrough).collect()
     }
 }
 
@@ -204,7 +226,13 @@ fn sidecar(weir: &Struct) -> Result<Sidecar, String> {
     let address = ip("address", Ipv4Addr::LOCALHOST)?;
     let application = SocketAddr::new(ip("appAddress", Ipv4Addr::LOCALHOST)?, app_port);
     let inbound = (app_port != 0 && port != 0).then(|| SocketAddr::new(address, port));
-    Ok(Sidecar { inbound, application, upstreams: upstreams(weir)? })
+    Ok(Sidecar {
+        inbound,
+        application,
+        upstreams: upstreams(weir)?,
+        intercept_inbound: socket(weir, "interceptInbound")?,
+        intercept_outbound: socket(weir, "interceptOutbound")?,
+    })
 }
 
 fn upstreams(weir: &Struct) -> Result<Vec<(String, SocketAddr)>, String> {
@@ -231,6 +259,11 @@ fn upstream(upstream: &Struct) -> Result<(String, SocketAddr), String> {
     let listen = text(upstream, "listen").ok_or("listen: is missing")?;
     let listen = listen.parse().map_err(|_| format!("listen: {listen:?} is no address like 127.0.0.1:15001"))?;
     Ok((app.to_owned(), listen))
+}
+
+fn socket(weir: &Struct, name: &str) -> Result<Option<SocketAddr>, String> {
+    let parse = |t: &str| t.parse().map_err(|_| format!("{name}: {t:?} is no address like 0.0.0.0:15001"));
+    text(weir, name).map(parse).transpose()
 }
 
 /// A port as a number, or as text, since some bootstrap tools quote everything.
@@ -323,6 +356,7 @@ mod tests {
             ("port", Kind::NumberValue(8000.0)),
             ("appPort", text("9000")),
             ("upstreams", Kind::ListValue(upstreams)),
+            ("interceptOutbound", text("0.0.0.0:15001")),
         ]);
         let node = Node::read(&wire(Kind::StructValue(weir))).expect("well-formed");
         let sidecar = node.sidecar.expect("a sidecar");
@@ -330,6 +364,7 @@ mod tests {
         assert_eq!(sidecar.inbound, "127.0.0.7:8000".parse().ok());
         assert_eq!(sidecar.application, "127.0.0.1:9000".parse().expect("an address"));
         assert_eq!(sidecar.upstreams, [("stock".to_owned(), "127.0.0.1:15001".parse().expect("an address"))]);
+        assert_eq!((sidecar.intercept_inbound, sidecar.intercept_outbound), (None, "0.0.0.0:15001".parse().ok()));
     }
 
     #[test]

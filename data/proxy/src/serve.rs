@@ -62,7 +62,7 @@ async fn opened(mut connection: Box<Connection>) -> Option<(Spoken, Box<Connecti
     let mut first = Buf::default();
     match kind(&mut connection, &mut first).await {
         Some(Kind::Spoken(spoken)) => return Some((spoken, connection, first)),
-        Some(Kind::Tcp(wanted)) => crate::tcp::serve(connection, first, wanted).await,
+        Some(Kind::Tcp(wanted)) => Box::pin(crate::tcp::serve(connection, first, wanted)).await,
         None => connection.worker.buffers.discard(&mut first),
     }
     None

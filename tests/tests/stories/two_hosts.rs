@@ -7,13 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use weir_testkit::{TempDir, binary, peers};
+use weir_testkit::{LONG, TempDir, binary, eventually, peers};
 
 use crate::netns::Host;
 
 /// Programs run as this user, proxies as root, whom the rules leave alone.
 const PROGRAMS: [&str; 4] = ["setpriv", "--reuid=64321", "--regid=64321", "--clear-groups"];
 const PROXY_UID: &str = "0";
+/// The administrator's; what the test makes forgets it.
+const TOKEN: &str = "weir-story-admin-token-0123456789abcdef";
 
 #[test]
 fn programs_that_know_nothing_speak_through_both_proxies() {
@@ -62,6 +64,36 @@ fn a_rule_that_forgets_the_proxy_makes_no_loop() {
     assert_eq!(hosts.seen(1, "10.77.0.2:8080"), ["known", "in"], "once it is mended all is well");
 }
 
+/// The listeners come from the control plane, and what is called is an instance's own address.
+#[test]
+fn in_a_mesh_programs_that_know_nothing_go_by_its_routes() {
+    let hosts = Hosts::bare("d");
+    hosts.http_server(2, "8080");
+    let data = text(&hosts.folder.path().join("data"));
+    let mut control = hosts.one.command(&[&text(&binary("weir")), "control", "--data", &data]);
+    control.args(["--api", "127.0.0.1:15000", "--xds", "10.77.0.1:15010"]).env("WEIR_ADMIN_TOKEN", TOKEN);
+    hosts.one.start("weir control", &mut control, "15010");
+    hosts
+        .join(2, &["--app=stock", "--inbound=10.77.0.2:15020", "--app-port=8080", "--intercept-inbound=0.0.0.0:15006"]);
+    hosts.join(1, &["--app=edge", "--upstream=stock=127.0.0.1:8001", "--intercept-outbound=0.0.0.0:15001"]);
+    eventually("edge knows where stock is", LONG, || {
+        let clusters = hosts.one.ok(&["curl", "--silent", "http://127.0.0.1:9901/clusters"]);
+        if clusters.contains("10.77.0.2:15020") { Ok(()) } else { Err(clusters) }
+    });
+    hosts.intercept(&[]);
+    let calls = |host: usize, listener: &str| {
+        let metrics = hosts.host(host).ok(&["curl", "--silent", "http://127.0.0.1:9901/stats/prometheus"]);
+        let line = format!("weir_requests_total{{listener=\"{listener}\"");
+        metrics.lines().filter(|found| found.starts_with(&line)).count()
+    };
+    assert!(hosts.answer(1, "10.77.0.2:8080").ends_with("hello"));
+    assert_eq!((calls(1, "outbound|stock"), calls(2, "inbound"), calls(2, "inbound|8080")), (1, 1, 0));
+    // One that does not go through a proxy of its own.
+    let direct = fetch("10.77.0.2:8080");
+    assert!(hosts.one.ok(&direct.each_ref().map(String::as_str)).ends_with("hello"));
+    assert_eq!((calls(1, "outbound|stock"), calls(2, "inbound"), calls(2, "inbound|8080")), (1, 1, 1));
+}
+
 struct Hosts {
     one: Host,
     two: Host,
@@ -69,15 +101,21 @@ struct Hosts {
 }
 
 impl Hosts {
-    /// With a proxy and the servers on both.
-    fn start(name: &str) -> Hosts {
+    /// With nothing but a folder that all can read.
+    fn bare(name: &str) -> Hosts {
         let (one, two) = Host::pair(name);
-        two.ok(&["ip", "address", "add", "10.77.0.3/24", "dev", "wire"]);
         let hosts = Hosts { one, two, folder: TempDir::new().expect("a temporary folder can be made") };
         // The programs' user reads there.
         let readable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(hosts.folder.path(), readable).expect("the folder is ours");
         fs::write(hosts.folder.path().join("hello"), "hello").expect("a temporary file can be written");
+        hosts
+    }
+
+    /// With a proxy and the servers on both.
+    fn start(name: &str) -> Hosts {
+        let hosts = Hosts::bare(name);
+        hosts.two.ok(&["ip", "address", "add", "10.77.0.3/24", "dev", "wire"]);
         for host in [1, 2] {
             hosts.proxy(host);
             for port in ["8080", "8081", "8082"] {
@@ -99,6 +137,19 @@ impl Hosts {
         let (host, proxy) = (self.host(number), text(&binary("weir-proxy")));
         let command = [proxy.as_str(), "--config", &text(&file), "--admin", "127.0.0.1:9901"];
         host.start("weir-proxy", &mut host.command(&command), "admin http");
+    }
+
+    /// A proxy that gets its configuration from the control plane on the first host.
+    fn join(&self, number: usize, flags: &[&str]) {
+        let (host, proxy) = (self.host(number), text(&binary("weir-proxy")));
+        let name = format!("--instance=host-{number}");
+        let always = ["--control=http://10.77.0.1:15010", &name, "--admin=127.0.0.1:9901"];
+        let mut command = host.command(&[&[proxy.as_str()], &always[..], flags].concat());
+        host.start("weir-proxy", command.env("WEIR_TOKEN", TOKEN), "admin http");
+        eventually("the proxy is ready", LONG, || {
+            let output = host.run(&["curl", "--silent", "--fail", "http://127.0.0.1:9901/ready"]);
+            if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) }
+        });
     }
 
     /// Serves the folder, by both versions of IP.

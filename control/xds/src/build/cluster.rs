@@ -68,6 +68,18 @@ pub fn local(app_address: IpAddr, app_port: u16, protocol: Protocol) -> Arc<Reso
     Resource::new(name, &message)
 }
 
+/// The cluster `passthrough`: wherever a connection was going before it was turned round.
+pub fn passthrough() -> Arc<Resource> {
+    let message = cluster::Cluster {
+        name: names::PASSTHROUGH.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)),
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        circuit_breakers: Some(limits()),
+        ..common(Protocol::Tcp)
+    };
+    Resource::new(names::PASSTHROUGH, &message)
+}
+
 fn common(protocol: Protocol) -> cluster::Cluster {
     cluster::Cluster {
         connect_timeout: duration(CONNECT_TIMEOUT),

@@ -64,6 +64,10 @@ fn metadata(instance: &Instance, tls: bool) -> wire::Metadata {
     if !instance.spec.app_version.is_empty() {
         fields.insert("version".to_owned(), text(&instance.spec.app_version));
     }
+    // Where programs that know nothing of the proxy call it.
+    if instance.spec.app_port != 0 {
+        fields.insert("appPort".to_owned(), text(&instance.spec.app_port.to_string()));
+    }
     let mut filter_metadata = BTreeMap::from([(METADATA.to_owned(), wire::Struct { fields })]);
     if tls {
         let fields = BTreeMap::from([(tls::READY.0.to_owned(), text(tls::READY.1))]);

@@ -1,13 +1,14 @@
 //! Listeners: traffic to the local application, calls of the local application, and gRPC's API listener.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::{Metadata, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as manager;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
@@ -47,6 +48,32 @@ pub fn inbound(bind: SocketAddr, app_port: u16, serves: Serves, takes: Takes) ->
     let plain = listening(names::INBOUND, bind, TrafficDirection::Inbound, serves, &to);
     let message = if takes == Takes::Plaintext { plain } else { with_tls(plain, serves.protocol, takes) };
     Resource::new(names::INBOUND, &message)
+}
+
+/// The listener `inbound|PORT`: the same for connections that were going to the application's own port and were turned
+/// round. It has no socket: the application has that.
+pub fn application(address: IpAddr, app_port: u16, serves: Serves, takes: Takes) -> Arc<Resource> {
+    let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let (name, bind) = (names::inbound_cluster(app_port), SocketAddr::new(any, app_port));
+    let mut plain = listening(names::INBOUND, bind, TrafficDirection::Inbound, serves, &name);
+    plain.name.clone_from(&name);
+    plain.bind_to_port = Some(wkt::BoolValue { value: false });
+    let message = if takes == Takes::Plaintext { plain } else { with_tls(plain, serves.protocol, takes) };
+    Resource::new(name, &message)
+}
+
+/// Connections that were turned round to the proxy: those for which another listener is go there, the others to where
+/// they were going.
+pub fn intercepted(name: &str, bind: SocketAddr, direction: TrafficDirection, drain_ms: u64) -> Arc<Resource> {
+    let serves = Serves { protocol: Protocol::Tcp, drain_ms };
+    let mut message = listening(name, bind, direction, serves, names::PASSTHROUGH);
+    message.use_original_dst = Some(wkt::BoolValue { value: true });
+    message.listener_filters = vec![listener::ListenerFilter {
+        name: "envoy.filters.listener.original_dst".to_owned(),
+        config_type: Some(listener::listener_filter::ConfigType::TypedConfig(pack(&OriginalDst::default()))),
+        ..Default::default()
+    }];
+    Resource::new(name, &message)
 }
 
 /// Puts a chain for TLS with the same filters before the chain for plaintext, or in its place.

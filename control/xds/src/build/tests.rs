@@ -1,4 +1,6 @@
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
@@ -146,6 +148,20 @@ fn a_listener_without_http_passes_bytes() {
     assert_eq!(filter(Protocol::Tcp), "envoy.filters.network.tcp_proxy");
     assert_eq!(filter(Protocol::Http2), "envoy.filters.network.http_connection_manager");
     assert_eq!(filter(Protocol::Bolt), "weir.rpc_proxy");
+}
+
+#[test]
+fn what_was_turned_round_goes_to_who_serves_it_or_where_it_was_going() {
+    let (bind, any) = ("0.0.0.0:15001".parse().expect("an address"), [10, 0, 0, 1].into());
+    let outbound: Listener = read(&listener::intercepted("o", bind, TrafficDirection::Outbound, 70_000));
+    assert_eq!(outbound.use_original_dst.map(|used| used.value), Some(true));
+    assert_eq!(outbound.filter_chains[0].filters[0].name, "envoy.filters.network.tcp_proxy");
+    let passthrough: Cluster = read(&cluster::passthrough());
+    assert_eq!(passthrough.cluster_discovery_type, Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)));
+    let application: Listener = read(&listener::application(any, 9000, serves(Protocol::Http1), listener::Takes::Both));
+    assert_eq!((application.name.as_str(), application.filter_chains.len()), ("inbound|9000", 2));
+    assert_eq!(application.bind_to_port.map(|bind| bind.value), Some(false));
+    assert_eq!(application.address, super::socket_address([0, 0, 0, 0].into(), 9000));
 }
 
 fn rule(path: Option<(PathMatchType, &str)>, method: Option<&str>, to: &[(&str, &str, u32)]) -> Rule {

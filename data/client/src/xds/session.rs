@@ -65,6 +65,10 @@ pub struct Node {
     pub application: Option<std::net::SocketAddr>,
     /// Apps it calls, and the local address at which each is offered.
     pub upstreams: Vec<(String, std::net::SocketAddr)>,
+    /// Where connections from other hosts are turned round to, if they are.
+    pub intercept_inbound: Option<std::net::SocketAddr>,
+    /// Where connections to other hosts are turned round to, if they are.
+    pub intercept_outbound: Option<std::net::SocketAddr>,
     /// Version of the proxy.
     pub version: String,
     /// It can be switched to TLS.
@@ -104,6 +108,11 @@ impl Node {
         if let Some(application) = self.application {
             fields
                 .extend([("appAddress", text(&application.ip().to_string())), ("appPort", number(application.port()))]);
+        }
+        for (name, address) in
+            [("interceptInbound", self.intercept_inbound), ("interceptOutbound", self.intercept_outbound)]
+        {
+            fields.extend(address.map(|address| (name, text(&address.to_string()))));
         }
         if self.tls {
             fields.push(("tls", Value { kind: Some(ValueKind::BoolValue(true)) }));

@@ -48,6 +48,12 @@ pub struct ControlFlags {
     /// A service this app calls and the local address at which the proxy offers it; may be repeated
     #[arg(long = "upstream", value_name = "APP=ADDR:PORT")]
     pub upstreams: Vec<Upstream>,
+    /// Where `weir-proxy intercept` turns connections from other hosts round to
+    #[arg(long, value_name = "ADDR:PORT", requires = "inbound")]
+    pub intercept_inbound: Option<SocketAddr>,
+    /// Where `weir-proxy intercept` turns connections to other hosts round to
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub intercept_outbound: Option<SocketAddr>,
     /// A protocol the app speaks: http1, http2, grpc, bolt, dubbo or tcp; may be repeated
     #[arg(long = "protocol", value_name = "PROTOCOL", default_value = "http1")]
     pub protocols: Vec<String>,

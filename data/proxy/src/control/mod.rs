@@ -232,6 +232,8 @@ impl Identity {
             inbound: flags.inbound,
             application: (flags.app_port != 0).then(|| SocketAddr::new(flags.app_address, flags.app_port)),
             upstreams: flags.upstreams.iter().map(|upstream| (upstream.app.clone(), upstream.listen)).collect(),
+            intercept_inbound: flags.intercept_inbound,
+            intercept_outbound: flags.intercept_outbound,
             version: self.release.clone(),
             tls: !flags.no_tls,
         }

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use weir_config::{Cluster, Direction, Listener, ProxyConfig, RouteAction, RouteTable};
+use weir_config::{Cluster, Direction, Endpoint, Listener, ProxyConfig, RouteAction, RouteTable};
+
+/// Label of an endpoint: the port of the application behind it.
+const APP_PORT: &str = "appPort";
 
 /// Places of listeners by what they stand for. Empty unless some listener takes such connections.
 #[derive(Debug, Default)]
@@ -30,7 +33,9 @@ impl Destinations {
             if listener.direction == Direction::Outbound {
                 let led_to = clusters_of(listener, &tables).into_iter().filter_map(|name| clusters.get(name));
                 for endpoint in led_to.flat_map(|cluster| &cluster.endpoints) {
-                    all.endpoints.entry(endpoint.address).or_insert(place);
+                    for address in std::iter::once(endpoint.address).chain(behind(endpoint)) {
+                        all.endpoints.entry(address).or_insert(place);
+                    }
                 }
             }
         }
@@ -48,6 +53,12 @@ impl Destinations {
         let outbound = direction == Direction::Outbound;
         found.or_else(|| self.endpoints.get(&destination).filter(|_| outbound)).copied()
     }
+}
+
+/// Where the application is called that an endpoint is the proxy of: by those who know nothing of the proxy.
+fn behind(endpoint: &Endpoint) -> Option<SocketAddr> {
+    let port = endpoint.labels.get(APP_PORT)?.parse().ok()?;
+    Some(SocketAddr::new(endpoint.address.ip(), port))
 }
 
 fn clusters_of<'a>(listener: &'a Listener, tables: &HashMap<&str, &'a RouteTable>) -> Vec<&'a str> {
@@ -76,7 +87,7 @@ routeTables:
   hosts: [{name: any, domains: ['*'], routes: [{action: {forward: {clusters: [{cluster: stock}]}}}]}]
 clusters:
 - {name: passthrough, originalDestination: true}
-- {name: stock, endpoints: [{address: '10.0.0.1:80'}, {address: '[fd00::1]:80'}]}
+- {name: stock, endpoints: [{address: '10.0.0.1:80'}, {address: '[fd00::1]:80', labels: {appPort: '8080'}}]}
 - {name: db, endpoints: [{address: '10.0.0.9:3306'}]}
 ";
 
@@ -92,6 +103,7 @@ clusters:
             ("10.0.0.1:80", Some("stock")),
             ("[fd00::1]:80", Some("stock")),
             ("10.0.0.7:3306", Some("db")),
+            ("[fd00::1]:8080", Some("stock")),
             ("[fd00::1]:3306", None),
             ("10.0.0.2:80", None),
             ("127.0.0.1:15001", None),
