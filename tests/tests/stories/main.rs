@@ -33,3 +33,4 @@ mod supervisor_keeps_its_word;
 mod tls_beside_peers;
 mod two_hosts;
 mod up_shows_it;
+mod upgrades_lose_nothing;
