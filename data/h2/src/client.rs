@@ -69,6 +69,11 @@ impl Drop for SendRequest {
 }
 
 impl SendRequest {
+    /// Requests that the server takes at a time, as far as it has said.
+    pub fn max_streams(&self) -> usize {
+        self.shared.borrow().peer.max_streams
+    }
+
     /// Whether the connection takes requests.
     ///
     /// # Errors

@@ -80,6 +80,8 @@ pub(crate) struct Conn {
     pub(crate) peer: PeerSettings,
     /// The last stream that the peer opened.
     pub(crate) last_peer: u32,
+    /// The last stream that the peer was told we look at: later ones never count as looked at (RFC 9113 section 6.8).
+    told: u32,
     /// The next stream that we open.
     pub(crate) next: u32,
     /// The peer will look at none of our streams beyond this one.
@@ -126,6 +128,7 @@ impl Conn {
             send_window: SendWindow::new(DEFAULT_WINDOW),
             peer: PeerSettings::default(),
             last_peer: 0,
+            told: LAST_STREAM,
             next: 1,
             peer_goes: None,
             leave: Leave::Staying,
@@ -170,7 +173,7 @@ impl Conn {
     /// Ends the connection for what the peer did.
     pub(crate) fn fail(&mut self, reason: Reason) {
         if self.error.is_none() {
-            let last = self.last_peer;
+            let last = self.last_peer.min(self.told);
             frame::put_goaway(self.out(), last, reason);
             self.end(Error::GoAway { reason, by: By::Us });
         }
@@ -295,6 +298,7 @@ impl Conn {
         if self.leave < Leave::Going && self.error.is_none() {
             self.leave = Leave::Going;
             let last = self.last_peer;
+            self.told = last;
             frame::put_goaway(self.out(), last, Reason::NO_ERROR);
         }
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::handle::Shared;
+use crate::limits::MAX_WAITING;
 use crate::pool;
 
 /// Reads in a row before others get their turn.
@@ -20,11 +21,13 @@ pub(crate) struct Driver<T> {
     pub(crate) shared: Shared,
     /// Something was written that may lie in `io`.
     unflushed: bool,
+    /// Nothing was read, since too much waited to be written.
+    held: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     pub(crate) fn new(io: T, shared: Shared) -> Self {
-        Driver { io, shared, unflushed: false }
+        Driver { io, shared, unflushed: false, held: false }
     }
 
     /// Reads what there is and writes what there is. Ready once the connection is over and closed.
@@ -33,12 +36,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.read(cx);
         let written = self.write(cx);
         let mut conn = self.shared.borrow_mut();
+        if std::mem::take(&mut self.held) && conn.pending().len() <= MAX_WAITING {
+            // There is room again, and no read is registered.
+            cx.waker().wake_by_ref();
+        }
         conn.shrink();
         if !conn.is_over() {
             return Poll::Pending;
         }
         // What the peer is told about an error it may take at once or not at all.
-        let last_word = conn.error.is_some() && written.is_pending();
+        let last_word = conn.error.is_some() && !conn.closed && written.is_pending();
         let more = !conn.pending().is_empty();
         drop(conn);
         if last_word {
@@ -62,6 +69,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     fn read(&mut self, cx: &mut Context<'_>) {
         for _ in 0..READS {
+            self.held = self.shared.borrow().pending().len() > MAX_WAITING;
+            if self.held {
+                return;
+            }
             if self.shared.borrow().error.is_some() || self.poll_read(cx).is_pending() {
                 return;
             }

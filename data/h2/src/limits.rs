@@ -31,6 +31,8 @@ impl Default for Config {
 
 /// Data is framed while less than this waits for the socket, bytes.
 pub(crate) const OUT_BYTES: usize = 64 * 1024;
+/// While more than this waits for the socket, nothing is read, bytes: what a peer does not take are answers to what it sends.
+pub(crate) const MAX_WAITING: usize = 4 * OUT_BYTES;
 /// A compressed header block may be twice the list it stands for, and a frame more: one-byte fields are as long as that
 /// in no sound encoding. It bounds what CONTINUATION frames pile up (CVE-2024-27316).
 pub(crate) fn max_block_bytes(config: &Config) -> usize {

@@ -157,7 +157,8 @@ impl Conn {
             Named::Closed => Err(Violation::Connection(Reason::STREAM_CLOSED)),
             Named::Reset => {
                 self.release_connection(payload.len());
-                self.nuisance(now)
+                // What was under way when we reset the stream is not the peer's fault, in however many frames.
+                if data.is_empty() { self.nuisance(now) } else { Ok(()) }
             }
             Named::Open(place) => {
                 if data.is_empty() && !end {
@@ -338,7 +339,8 @@ impl Conn {
                     return if end { Err(malformed(Malformed)) } else { self.nuisance(now) };
                 }
                 let bodiless = stream.to_head || matches!(head.status(), 204 | 304);
-                stream.content_left = length.filter(|_| !bodiless);
+                // Whatever length it tells, none of it comes.
+                stream.content_left = if bodiless { Some(0) } else { length };
                 if end && stream.content_left.is_some_and(|left| left > 0) {
                     return Err(malformed(Malformed));
                 }

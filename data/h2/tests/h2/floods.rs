@@ -1,5 +1,10 @@
 //! What a peer does too often, or too much of, comes upon a bound.
 
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+use tokio::task::spawn_local;
+use tokio::time::{pause, timeout};
 use weir_h2::{Config, Reason};
 
 use crate::wire::*;
@@ -79,4 +84,30 @@ fn a_request_body_behind_431_is_reset_without_blame() {
     let frames = say_to(config, Does::Hold, &[&frames]);
     assert_eq!(told(&frames), Told::Reset(1, Reason::NO_ERROR));
     assert!(frames.iter().all(|frame| frame.kind != GOAWAY));
+}
+
+#[test]
+fn answers_that_are_not_taken() {
+    run(async {
+        pause();
+        let (peer, io) = duplex(1 << 16);
+        spawn_local(serve(weir_h2::accept(io, Config::default()), Does::Echo));
+        let (mut taken, mut given) = split(peer);
+        given.write_all(&hello(&[post(1)])).await.unwrap();
+        // Each is of use, and each is answered, and the answers lie with the server.
+        let asked = [frame(DATA, 0, 1, b"x"), frame(PING, 0, 0, &[0; 8])].concat();
+        let mut sent = 0;
+        while timeout(Duration::from_secs(1), given.write_all(&asked)).await.is_ok() {
+            sent += asked.len();
+            assert!(sent < 8 << 20, "it is read from without end");
+        }
+        // Once they are taken it goes on.
+        spawn_local(async move {
+            let mut chunk = [0; 4096];
+            while taken.read(&mut chunk).await.is_ok_and(|read| read > 0) {}
+        });
+        let more = [0; 16 << 10];
+        let written = timeout(Duration::from_secs(1), given.write_all(&more)).await;
+        written.expect("it is read from again").expect("and has not closed");
+    });
 }

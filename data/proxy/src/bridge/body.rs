@@ -178,7 +178,7 @@ pub(super) async fn next_of_http2(stream: &mut RecvStream) -> Result<Option<Piec
         Some(Ok(data)) => Ok(Some(Piece::Data(data))),
         Some(Err(_)) => Err(BodyError::Gone),
         None => match stream.trailers().await {
-            Ok(trailers) => Ok(trailers.map(fields::may_trail).map(Piece::Trailers)),
+            Ok(trailers) => Ok(trailers.map(fields::may_trail).filter(|left| !left.is_empty()).map(Piece::Trailers)),
             Err(_) => Err(BodyError::Gone),
         },
     }

@@ -16,7 +16,7 @@ use crate::worker::Leaving;
 /// A caller, waiting for a response.
 pub(crate) enum Sink<'a> {
     /// On an HTTP/2 stream.
-    Http2 { stream: SendStream, grpc: bool },
+    Http2 { stream: SendStream, grpc: bool, to_head: bool },
     /// On an HTTP/1 connection.
     Http1(Http1Sink<'a>),
 }
@@ -45,8 +45,8 @@ enum Coding {
 }
 
 impl<'a> Sink<'a> {
-    pub(crate) fn http2(stream: SendStream, grpc: bool) -> Self {
-        Sink::Http2 { stream, grpc }
+    pub(crate) fn http2(stream: SendStream, grpc: bool, to_head: bool) -> Self {
+        Sink::Http2 { stream, grpc, to_head }
     }
 
     pub(crate) fn http1(writer: Writer<'a>, facts: &Facts, leaving: Leaving<'a>, watched: Option<Reader<'a>>) -> Self {
@@ -90,10 +90,11 @@ impl<'a> Sink<'a> {
     pub(crate) async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
         match self {
             Sink::Http2 { grpc: true, .. } => self.head(grpc::trailers_only(answer), true).await,
-            Sink::Http2 { .. } => {
+            Sink::Http2 { to_head, .. } => {
+                let bodiless = *to_head || answer.body.is_empty() || matches!(answer.status, 204 | 304);
                 let body = Bytes::copy_from_slice(answer.body.as_bytes());
-                self.head(plain(answer), body.is_empty()).await?;
-                if body.is_empty() { Ok(()) } else { self.data(body, true).await }
+                self.head(plain(answer), bodiless).await?;
+                if bodiless { Ok(()) } else { self.data(body, true).await }
             }
             Sink::Http1(sink) => sink.answer(answer).await,
         }

@@ -136,7 +136,7 @@ impl Shared {
 async fn handle(shared: &Shared, request: Request) {
     let view = shared.listener.view();
     let Request { head, body, respond } = request;
-    let mut sink = Sink::http2(respond, is_grpc(&head.fields));
+    let mut sink = Sink::http2(respond, is_grpc(&head.fields), head.method() == "HEAD");
     let limits = &view.compiled.config.limits;
     let mut timer = Timer::new();
     let mut ticket = Ticket::new(&shared.worker, &view);

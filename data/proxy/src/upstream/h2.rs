@@ -113,6 +113,7 @@ impl H2Pool {
         let most = connections.len() >= MAX_CONNECTIONS;
         let usable = connections.iter().filter(|connection| most || !connection.suspect.get());
         let least = usable.min_by_key(|connection| (connection.suspect.get(), connection.active.get()))?;
+        let limit = limit.min(least.send.max_streams().max(1));
         let has_room = least.active.get() < limit || most;
         has_room.then(|| H2Lease::new(least))
     }
