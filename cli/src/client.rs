@@ -244,7 +244,11 @@ fn secure(server: &str, trust: Option<&Trust>) -> Result<Option<Secure>, Failure
             let hint = "give --ca (WEIR_CA) the file or the fingerprint that `weir control` printed";
             Err(Failure::new(format!("nothing says whom to trust at {server}")).code(USAGE).hint(hint))
         }
-        (false, _) => Ok(None),
+        (false, Some(_)) => {
+            let hint = "use https:// (the token would go in plaintext), or leave out --ca (WEIR_CA)";
+            Err(Failure::new(format!("{server} is not TLS, but a CA says that it should be")).code(USAGE).hint(hint))
+        }
+        (false, None) => Ok(None),
     }
 }
 

@@ -118,6 +118,7 @@ impl OwnTls {
                 Err(error) => {
                     warn!(%error, "the certificate of the control plane's own ports stays as it is");
                     tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
             }
             if let Err(error) = self.write_ca() {

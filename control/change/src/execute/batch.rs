@@ -453,6 +453,10 @@ impl<'a> Walk<'a> {
         (verdict.outcome, verdict.reason) = (Outcome::Fail, reason.clone());
         let number = batch.number;
         self.note("BatchFailed", format!("batch {number} failed: {reason}"), true);
+        if self.is_publishing() {
+            let hint = "it is being stored for everybody: apply what was before, then abort";
+            return self.block(BlockReason::BatchFailed, format!("batch {number} failed: {reason}; {hint}"));
+        }
         let verdict = self.batch(index).verdict.as_ref();
         let others =
             verdict.and_then(|v| judge::blame::another(&v.blame, self.change.name())).map(|b| b.change.clone());

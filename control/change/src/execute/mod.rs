@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use weir_model::{Change, ChangeSpec, Key, Kind, Object};
 use weir_reconcile::{Context, Controller, Failure, Next};
 use weir_store::observed::Observed;
-use weir_store::{Store, typed};
+use weir_store::{Error, Store, typed};
 
 use crate::defence::probe::Probes;
 use crate::fleet::Fleet;
@@ -73,12 +73,21 @@ impl Turn {
             return Ok(());
         }
         for name in self.fleet.under_way() {
-            if let Some(change) = recorded(store, &name).await? {
-                act::carry_out(store, &change, &self.fleet.world(&change), &[]).await?;
+            match self.make_good(store, &name).await {
+                // Its own fault, and the same at every try: it holds nobody else up.
+                Err(error @ (Error::Invalid(_) | Error::NotFound(_) | Error::AlreadyExists(_))) => {
+                    tracing::error!(change = name, %error, "what was recorded can not be carried out");
+                }
+                result => result?,
             }
         }
         self.carried_out = true;
         self.fleet.refresh(store).await
+    }
+
+    async fn make_good(&self, store: &dyn Store, name: &str) -> weir_store::Result<()> {
+        let Some(change) = recorded(store, name).await? else { return Ok(()) };
+        act::carry_out(store, &change, &self.fleet.world(&change), &[]).await
     }
 }
 
@@ -87,7 +96,13 @@ async fn recorded(store: &dyn Store, name: &str) -> weir_store::Result<Option<Ch
     let Some(stored) = typed::get::<ChangeSpec>(store, name).await?.filter(|c| !c.status.phase.ended()) else {
         return Ok(None);
     };
-    Ok(Some(record::open(store, &stored, None).await?.change))
+    let opened = record::open(store, &stored, None).await?;
+    let change = opened.change.clone();
+    if opened.behind.is_some() {
+        // Other changes go by the stored status.
+        record::make_up(store, &stored, opened).await?;
+    }
+    Ok(Some(change))
 }
 
 impl Memory {

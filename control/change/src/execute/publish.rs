@@ -150,6 +150,8 @@ async fn write(store: &dyn Store, change: &Change, wanted: &Stored, base: Option
     let written = match (found, object(change, wanted)) {
         (None, Some(object)) if is_base("", 0) => store.create(object, &author).await,
         (Some(found), wanted) if is_base(&found.metadata.uid, found.metadata.generation) => match wanted {
+            // Of that name, but about calls of another app.
+            Some(wanted) if found.kind == Kind::Encryption && found.spec["app"] != wanted.spec["app"] => return Ok(()),
             Some(wanted) => store.update(Object { spec: over(&found, wanted), ..found }, &author).await,
             None => store.delete(&found.key(), Some(found.metadata.resource_version), &author).await,
         },
@@ -169,6 +171,12 @@ fn over(found: &Object, wanted: Object) -> Value {
     }
     let mut spec = found.spec.clone();
     spec["mode"] = wanted.spec["mode"].clone();
+    // Where nothing is encrypted, no interface has a mode of its own.
+    if spec["mode"] == "disabled"
+        && let Some(fields) = spec.as_object_mut()
+    {
+        fields.remove("interfaces");
+    }
     spec
 }
 

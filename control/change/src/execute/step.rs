@@ -52,7 +52,8 @@ pub fn step(change: &Change, world: &World, telemetry: &Telemetry, now: Timestam
     walk.status.observed_generation = change.metadata.generation;
     walk.note_level();
     walk.commands();
-    if walk.status.phase == change.status.phase {
+    // Whoever was taken out of it is written before anything else may end it.
+    if walk.status.phase == change.status.phase && Arc::ptr_eq(&walk.status.left, &change.status.left) {
         walk.go_on();
     } else {
         walk.again = Duration::ZERO;
